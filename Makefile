@@ -1,0 +1,40 @@
+# make demo         a simulated archive through all four scripts, in a virtual environment
+# make test         lint and tests, in the same environment
+# make backgrounds  the four scripts on config.yaml, with the real archive
+# make clean        remove the demo's files (the virtual environment stays)
+
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& echo $$p && break; done)
+RUN = $(VENV)/bin/python
+INSTALLED = $(VENV)/.installed
+
+.PHONY: demo test lint backgrounds clean
+
+demo: $(INSTALLED)
+	$(RUN) -m demo.run
+
+test: lint
+	$(RUN) -m pytest -n 2
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+backgrounds: $(INSTALLED)
+	$(RUN) queryData.py
+	$(RUN) makeMask.py
+	$(RUN) makeBackgrounds.py
+	$(RUN) finalizeBackgrounds.py
+
+clean:
+	rm -rf demo/work
+
+$(INSTALLED): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, none was found." \
+	"Name one with: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "No virtual environment could be made in $(VENV)." \
+	"On Debian or Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $(INSTALLED)

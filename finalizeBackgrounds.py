@@ -1,0 +1,78 @@
+#!/usr/bin/env python
+"""Step 4 of 4: denoise and fill the combined backgrounds, write the reference files.
+
+For each combination (run makeBackgrounds.py first):
+  1. denoise the combined background with non-local means,
+  2. fill what is left without data with maskfill,
+  3. write the finished background with the flat-field out (for grizli), and, with the flat-field
+     put back by the JWST pipeline, a second one (for the pipeline and CRDS).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wfssbkg import cli, denoise, exposures, flatfield, masked, products
+from wfssbkg.config import Finalize, fingerprint
+from wfssbkg.layout import Folder
+
+
+def smooth_and_fill(
+    sci: np.ndarray, err: np.ndarray, settings: Finalize
+) -> tuple[np.ndarray, np.ndarray]:
+    """The background without noise and without gaps, and its uncertainty."""
+    smooth = denoise.denoise(
+        sci,
+        float(np.nanmedian(err)),
+        patch_size=settings.patch_size,
+        patch_distance=settings.patch_distance,
+        strength=settings.strength,
+    )
+    return denoise.fill(smooth, size=settings.fill_size), denoise.fill(err, size=settings.fill_size)
+
+
+def finish(run: cli.Run, folder: Folder) -> None:
+    """Write both finished files of a combination, unless they are there."""
+    combined = products.read_background(folder.background)
+    sections = {name: getattr(run.config, name) for name in ("mask", "combine", "finalize")}
+    settings = fingerprint(*sections.values())
+    outputs = folder.finished, folder.finished_unflat
+    if not run.overwrite and all(
+        products.is_current(path, settings=settings, sources=[folder.background])
+        for path in outputs
+    ):
+        cli.say(f"{outputs[0]} and {outputs[1].name} are up to date: nothing to do")
+        return
+    smooth, err = smooth_and_fill(combined.sci, combined.err, run.config.finalize)
+    flat_out = products.finished(smooth, err, combined)
+
+    latest = folder.masked(exposures.latest(combined.inputs))
+    *flat_in, used = flatfield.unflat(flat_out.sci, flat_out.err, latest)
+    flat_in = products.finished(*flat_in, combined)
+
+    history = products.history(combined.inputs, used, sections)
+    for path, background in zip(outputs, (flat_out, flat_in), strict=True):
+        header = products.reference_header(
+            folder.combination,
+            exposure=masked.read_header(latest),
+            inputs=combined.inputs,
+            author=run.config.finalize.author,
+            history=history,
+            flat_is_out=background is flat_out,
+        )
+        header.update(used | {"SETTINGS": settings})
+        products.write_finished(path, background, header)
+        cli.say(f"wrote {path}")
+
+
+def main() -> int:
+    """Walk the combinations."""
+    run = cli.start(__doc__)
+    for folder in run.folders:
+        with run.attempt(folder):
+            finish(run, folder)
+    return run.exit_status()
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,109 @@
+#!/usr/bin/env python
+"""Step 2 of 4: flat-field every exposure and mask its sources.
+
+For each accepted exposure of the exposure table (run queryData.py first):
+  1. flat-field it with the JWST pipeline,
+  2. measure a rudimentary background with sep,
+  3. detect sources on the image minus that background,
+  4. mask all of them, and write the masked exposure.
+Next: makeBackgrounds.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from wfssbkg import StepError, cli, exposures, flatfield, mask, masked, parallel, products
+from wfssbkg.config import Mask, fingerprint
+from wfssbkg.layout import Folder
+
+WORKER_GB = 1.2  # the JWST pipeline with one full frame in memory, measured
+
+
+def mask_exposure(rate: Path, output: Path, settings: Mask) -> float:
+    """Make the masked exposure of a rate file; returns the fraction of the sky that is masked."""
+    exposure = flatfield.flat_field(rate)
+    bits = mask.flag_bits(settings.bad_flags)
+    variance = exposure.var_poisson + exposure.var_rnoise
+    science = products.science_pixels(exposure.sci.shape)
+    bad = mask.bad_pixels(exposure.sci, variance, exposure.dq, bits) | ~science
+
+    sky = mask.sky_background(
+        exposure.sci, bad, box=settings.background_box, filter_size=settings.background_filter
+    )
+    noise = mask.sky_noise(exposure.sci, exposure.var_poisson, exposure.var_rnoise, sky, bad)
+    sources = mask.find_sources(
+        exposure.sci - sky,
+        noise,
+        bad,
+        kernel_fwhm=settings.kernel_fwhm,
+        threshold=settings.threshold,
+        minimum_area=settings.minimum_area,
+        growth=settings.growth,
+    )
+    masked.write(
+        output,
+        sci=exposure.sci,
+        err=noise,
+        mask=bad * np.uint8(masked.BAD) | sources * np.uint8(masked.SOURCE),
+        header=exposure.header,
+        settings=fingerprint(settings),
+    )
+    return float((bad | sources)[science].mean())
+
+
+def mask_combination(run: cli.Run, folder: Folder) -> None:
+    """Mask every accepted exposure of a combination that is not masked yet."""
+    table = exposures.read(folder.table)
+    settings = run.config.mask
+    rates = exposures.to_process(table, folder)
+    if not rates:
+        raise StepError(f"{folder.table} has no accepted exposure. See its column 'reason'")
+    jobs = [
+        (rate, folder.masked(rate.name), settings)
+        for rate in rates
+        if run.overwrite
+        or not masked.is_current(
+            folder.masked(rate.name), rate=rate, settings=fingerprint(settings)
+        )
+    ]
+    workers = parallel.worker_count(run.config.compute, need_gb=WORKER_GB, jobs=len(jobs))
+    failures = []
+    for (rate, _, _), outcome in parallel.run(
+        mask_exposure, jobs, workers=workers, description="masking"
+    ):
+        if isinstance(outcome, StepError):
+            failures.append(f"{rate.name} failed: {outcome}")
+            exposures.mark(table, rate.name, status=exposures.FAILED, reason=str(outcome))
+        else:
+            values = {"level": np.nan, "masked_fraction": outcome}
+            exposures.mark(table, rate.name, status=exposures.ACCEPTED, reason="", **values)
+        exposures.write(table, folder.table)
+    for failure in failures:
+        cli.say(failure)
+    masked_now = len(jobs) - len(failures)
+    cli.say(
+        f"{masked_now} masked, {len(rates) - len(jobs)} were masked already, {len(failures)} failed"
+    )
+    fractions = table["masked_fraction"][table["status"] == exposures.ACCEPTED]
+    if not len(fractions):
+        raise StepError("no exposure could be masked")
+    cli.say(
+        f"masked fraction {np.min(fractions):.0%} to {np.max(fractions):.0%}, "
+        f"median {np.median(fractions):.0%}"
+    )
+
+
+def main() -> int:
+    """Walk the combinations."""
+    run = cli.start(__doc__)
+    for folder in run.folders:
+        with run.attempt(folder):
+            mask_combination(run, folder)
+    return run.exit_status()
+
+
+if __name__ == "__main__":
+    cli.run(main)

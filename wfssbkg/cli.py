@@ -1,0 +1,187 @@
+"""What the four scripts share: command line, messages, exit status."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wfssbkg import StepError, __version__, config
+from wfssbkg.layout import Combination, Folder
+
+ALL_DONE, SOME_FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+
+_VERBOSE = "WFSSBKG_VERBOSE"  # tells worker processes about --verbose
+
+
+@dataclass
+class Run:
+    """One run of a script.
+
+    Attributes
+    ----------
+    config : `~wfssbkg.config.Config`
+    folders : list of `~wfssbkg.layout.Folder`
+        One for each combination to work on.
+    overwrite : bool
+        Make anew what is there already.
+    """
+
+    config: config.Config
+    folders: list[Folder]
+    overwrite: bool
+    failed: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def attempt(self, folder: Folder) -> Iterator[None]:
+        """Report a `StepError` of one combination and let the others go on."""
+        print(f"\n{folder.combination}", flush=True)
+        try:
+            yield
+        except StepError as error:
+            self.failed.append(str(folder.combination))
+            say(f"FAILED: {error}")
+
+    def exit_status(self) -> int:
+        """The exit status of the script; says which combinations could not be made."""
+        if not self.failed:
+            return ALL_DONE
+        names = ", ".join(self.failed)
+        print(f"\nNot made: {names}. The reason stands above.", file=sys.stderr)
+        return SOME_FAILED
+
+
+def say(text: str) -> None:
+    """Print one line of a report, indented below the combination's name."""
+    print("  " + text.replace("\n", "\n  "), flush=True)
+
+
+def start(doc: str, arguments: list[str] | None = None) -> Run:
+    """
+    Read command line and config.
+
+    Parameters
+    ----------
+    doc : str
+        The script's docstring: the text of --help.
+    arguments : list of str, optional
+        Default: the command line.
+
+    Returns
+    -------
+    `Run`
+
+    Raises
+    ------
+    ConfigError
+        If the config or a --combination is wrong.
+    """
+    options = _parser(doc).parse_args(arguments)
+    quieten(verbose=options.verbose)
+    settings = config.read(options.config)
+    if options.workers is not None:
+        compute = settings.compute.model_copy(update={"workers": options.workers})
+        settings = settings.model_copy(update={"compute": compute})
+    folders = [
+        Folder(combination, settings.working_directory, settings.output_directory)
+        for combination in _combinations(settings, options.combination)
+    ]
+    return Run(settings, folders, options.overwrite)
+
+
+def run(main: Callable[[], int]) -> None:
+    """Run a script's `main` and leave with its exit status, without a traceback for a user."""
+    try:
+        status = main()
+    except config.ConfigError as error:
+        print(error, file=sys.stderr)
+        status = WRONG_USE
+    except KeyboardInterrupt:
+        print("\nInterrupted. Run the same command again to go on.", file=sys.stderr)
+        status = INTERRUPTED
+    sys.exit(status)
+
+
+def quieten(*, verbose: bool | None = None) -> None:
+    """
+    Leave the screen to the scripts' own messages.
+
+    The JWST pipeline, CRDS and astropy tell a lot; --verbose lets them.
+
+    Parameters
+    ----------
+    verbose : bool, optional
+        Default: what the run's first call said, also in its worker processes.
+    """
+    if verbose is None:
+        verbose = os.environ.get(_VERBOSE) == "1"
+    os.environ[_VERBOSE] = "1" if verbose else "0"
+    level = logging.INFO if verbose else logging.ERROR
+    logging.basicConfig(level=level, format="%(name)s: %(message)s")
+    for name in ("astropy", "astroquery", "jwst", "stcal", "stpipe", "stdatamodels", "CRDS"):
+        logging.getLogger(name).setLevel(level)
+    if not verbose:
+        warnings.simplefilter("ignore")
+
+
+def _parser(doc: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Exit status: 0 all done; 1 at least one combination could not be made; "
+        "2 the command line or the config is wrong.",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=config.DEFAULTS,
+        metavar="FILE",
+        help="the settings (default: config.yaml beside the script)",
+    )
+    parser.add_argument(
+        "--combination",
+        action="append",
+        metavar="NAME",
+        help="only this one, e.g. GR150C-F115W; may be repeated (default: all in the config)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="make anew what is there already")
+    parser.add_argument(
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="processes at the same time (default: compute.workers of the config)",
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="show what the libraries report as well"
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s (WFSSBackgrounds {__version__})"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, found '{text}'")
+    return number
+
+
+def _combinations(settings: config.Config, names: list[str] | None) -> list[Combination]:
+    every = [Combination(g, f) for g in settings.gratings for f in settings.filters]
+    if names is None:
+        return every
+    by_name = {str(combination): combination for combination in every}
+    unknown = [name for name in names if name not in by_name]
+    if unknown:
+        raise config.ConfigError(
+            f"--combination {unknown[0]}: not among the config's gratings and filters. "
+            f"Expected one of {', '.join(by_name)}"
+        )
+    return [by_name[name] for name in dict.fromkeys(names)]

@@ -1,0 +1,147 @@
+"""Levels, row bands, the estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import bottleneck as bn
+import numpy as np
+from astropy.stats import sigma_clip, sigma_clipped_stats
+
+from wfssbkg import StepError
+
+# Bytes a pixel of one exposure takes while a band is combined: values and noise in float32, the
+# mask, the normalised copies, and the estimator's own copy.
+BYTES_PER_PIXEL = 24
+
+
+def sky_level(sci: np.ndarray, masked: np.ndarray, *, border: int, sigma: float) -> float:
+    """
+    The level of an exposure: the sigma-clipped median of its unmasked pixels.
+
+    Parameters
+    ----------
+    sci : (ny, nx) float array
+        DN/s
+    masked : (ny, nx) bool array
+    border : int
+        Pixels left out at each edge.
+    sigma : float
+        Clipping, in standard deviations.
+
+    Returns
+    -------
+    float
+        DN/s
+
+    Raises
+    ------
+    StepError
+        If no pixel is left, or the level is not positive.
+    """
+    inner = np.s_[border : sci.shape[0] - border, border : sci.shape[1] - border]
+    values = sci[inner][~masked[inner]]
+    if values.size == 0:
+        raise StepError(f"no unmasked pixel more than {border} px from the edges")
+    level = float(sigma_clipped_stats(values.astype(np.float64), sigma=sigma)[1])
+    if not level > 0:
+        raise StepError(f"the sky level is {level:.3g} DN/s, expected above 0")
+    return level
+
+
+def band_memory(memory_gb: float, workers: int) -> float:
+    """
+    Bytes one worker may use for a band.
+
+    Parameters
+    ----------
+    memory_gb : float
+        What all processes together may take, GB.
+    workers : int
+    """
+    # What Python and its libraries take, in each worker and in the main process with its frames.
+    overhead = 0.25e9 * workers + 0.5e9
+    return max(memory_gb * 1e9 - overhead, 0.1e9) / workers
+
+
+def bands(rows: int, columns: int, exposures: int, memory_bytes: float) -> Iterator[slice]:
+    """
+    Slices of rows that fit into memory for all exposures at once.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Size of the frame.
+    exposures : int
+    memory_bytes : float
+        What one band may take.
+
+    Yields
+    ------
+    slice
+        From the first row to the last, without a gap; at least one row each.
+    """
+    height = int(memory_bytes // (BYTES_PER_PIXEL * columns * max(exposures, 1)))
+    height = min(max(height, 1), rows)
+    for first in range(0, rows, height):
+        yield slice(first, min(first + height, rows))
+
+
+def combine(
+    values: np.ndarray, noise: np.ndarray, *, clip_sigma: float | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    The median of the exposures in each pixel, its uncertainty, and their number.
+
+    Parameters
+    ----------
+    values, noise : (n, rows, columns) float32 arrays
+        Normalised exposures and their noise; NaN where a pixel does not count.
+    clip_sigma : float, optional
+        Leave out values this many standard deviations from the median of the pixel, repeatedly,
+        before the median is taken.
+
+    Returns
+    -------
+    median, uncertainty : (rows, columns) float32 arrays
+        NaN where no exposure counts.
+    number : (rows, columns) int16 array
+        Exposures that count.
+
+    Notes
+    -----
+    The uncertainty is that of the median of n normal values of unequal noise s_i,
+    sqrt(n k(n)) / sum(1 / s_i), with k(n) the variance of the median of n equal normal values in
+    units of that of their mean, which tends to pi/2: the density of the values at the median is
+    what sets its variance (e.g. Kenney & Keeping, Mathematics of Statistics, part 2).
+    """
+    if clip_sigma is not None:
+        clipped = sigma_clip(values, sigma=clip_sigma, axis=0, masked=False, copy=True)
+        values = clipped.astype(np.float32, copy=False)
+    counts = np.isfinite(values)
+    number = counts.sum(axis=0, dtype=np.int16)
+    median = bn.nanmedian(values, axis=0)
+    sharpness = np.where(counts, 1 / noise, 0).sum(axis=0, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        uncertainty = np.sqrt(number * _median_variance(number)) / sharpness
+    uncertainty[number == 0] = np.nan
+    return median.astype(np.float32, copy=False), uncertainty.astype(np.float32), number
+
+
+# n times the variance of the median of n standard normal values, n = 1, 2, ...: from the order
+# statistics of the normal distribution (Teichroew 1956, Ann. Math. Statist. 27, 410).
+_SMALL_MEDIAN_VARIANCE = (1.0, 1.0, 1.3460, 1.1930, 1.4339, 1.2883, 1.4731, 1.3455, 1.4948, 1.3831)
+
+
+def _median_variance(number: np.ndarray) -> np.ndarray:
+    """Variance of the median of n equal normal values, over that of their mean."""
+    limit = np.pi / 2
+    # Odd and even n approach the limit as 1/n, each with its own slope, fitted at n = 9 and 10.
+    slopes = [
+        (limit - _SMALL_MEDIAN_VARIANCE[9]) * 10,
+        (limit - _SMALL_MEDIAN_VARIANCE[8]) * 9,
+    ]
+    n = np.maximum(number, 1).astype(np.float64)
+    large = limit - np.where(number % 2 == 0, slopes[0], slopes[1]) / n
+    small = np.array((1.0, *_SMALL_MEDIAN_VARIANCE))[np.minimum(number, 10)]
+    return np.where(number <= 10, small, large)

@@ -1,0 +1,113 @@
+"""Combination -> folder -> file names: the only place that spells a file name."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A grating with a blocking filter, e.g. GR150C-F115W."""
+
+    grating: str
+    filter: str
+
+    def __str__(self) -> str:
+        return f"{self.grating}-{self.filter}"
+
+    @property
+    def recommended(self) -> bool:
+        """Whether the archive's data of this filter make a sound background."""
+        from wfssbkg.config import RECOMMENDED_FILTERS
+
+        return self.filter in RECOMMENDED_FILTERS
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The files of one combination.
+
+    Parameters
+    ----------
+    combination : `Combination`
+    working_directory : `~pathlib.Path`
+        Where the folder of the combination is.
+    output_directory : `~pathlib.Path`
+        Where the finished reference files go.
+    """
+
+    combination: Combination
+    working_directory: Path
+    output_directory: Path
+
+    @property
+    def path(self) -> Path:
+        """The folder of the combination."""
+        return self.working_directory / str(self.combination)
+
+    @property
+    def table(self) -> Path:
+        """The exposure table."""
+        return self.path / f"{self.combination}.fits"
+
+    def rate(self, filename: str) -> Path:
+        """A downloaded exposure."""
+        return self.path / filename
+
+    def masked(self, filename: str) -> Path:
+        """The flat-fielded, masked exposure made of the rate file `filename`."""
+        return self.path / (filename.removesuffix("_rate.fits") + "_masked.fits")
+
+    @property
+    def background(self) -> Path:
+        """The combined background."""
+        return self.path / "background.fits"
+
+    @property
+    def finished(self) -> Path:
+        """The finished background with the flat-field out, for grizli."""
+        return self.output_directory / f"{self._stem}.fits"
+
+    @property
+    def finished_unflat(self) -> Path:
+        """The finished background with the flat-field in, for the JWST pipeline and CRDS."""
+        return self.output_directory / f"{self._stem}_unflat.fits"
+
+    @property
+    def _stem(self) -> str:
+        combination = self.combination
+        return f"nis-{combination.filter.lower()}-{combination.grating.lower()}_skyflat"
+
+
+def star_catalog(working_directory: Path, g_limit: float) -> Path:
+    """The bright stars of Gaia, shared by all combinations."""
+    return working_directory / f"gaia_g{g_limit:g}.fits"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """
+    Write a file so that a reader never meets half of it.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+        The file to write.
+
+    Yields
+    ------
+    `~pathlib.Path`
+        A temporary name in the same folder, with the same ending. It is renamed to `path` at the
+        end, or removed if an exception leaves the block.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

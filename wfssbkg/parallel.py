@@ -1,0 +1,103 @@
+"""Workers on this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any
+
+from tqdm import tqdm
+
+from wfssbkg import StepError, cli
+from wfssbkg.config import Compute
+
+# Below this a worker that has loaded the JWST pipeline or a band of exposures cannot do its work.
+LEAST_WORKER_GB = 0.5
+
+
+def worker_count(compute: Compute, *, need_gb: float = LEAST_WORKER_GB, jobs: int = 0) -> int:
+    """
+    How many processes to use.
+
+    Parameters
+    ----------
+    compute : `~wfssbkg.config.Compute`
+    need_gb : float
+        What one of them needs, in GB.
+    jobs : int
+        How many jobs there are; 0 if that is no limit.
+
+    Returns
+    -------
+    int
+        At least 1, at most what the memory holds.
+    """
+    wanted = compute.workers or available_cores()
+    count = min(wanted, int(compute.memory_gb / need_gb))
+    return max(1, min(count, jobs) if jobs else count)
+
+
+def available_cores() -> int:
+    """The number of cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
+
+
+def run(
+    function: Callable[..., Any],
+    jobs: Sequence[tuple],
+    *,
+    workers: int,
+    description: str,
+    unit: str = "exposure",
+) -> Iterator[tuple[tuple, Any]]:
+    """
+    Call `function(*job)` for each job in worker processes, with a progress bar.
+
+    Parameters
+    ----------
+    function : callable
+        A function of a module, so that a worker can import it.
+    jobs : sequence of tuples
+    workers : int
+        Number of processes; with 1 the work is done in this one.
+    description, unit : str
+        For the progress bar.
+
+    Yields
+    ------
+    job : tuple
+    outcome
+        What the function returned, or the `StepError` it raised, in the order in which the jobs
+        end. A worker that died counts as a `StepError` of its job.
+    """
+    bar = tqdm(total=len(jobs), desc="  " + description, unit=unit, smoothing=0.1)
+    with bar:
+        if workers == 1:
+            for job in jobs:
+                yield job, _outcome(function, job)
+                bar.update()
+            return
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=cli.quieten)
+        try:
+            futures = {pool.submit(_outcome, function, job): job for job in jobs}
+            for future in as_completed(futures):
+                error = future.exception()
+                died = StepError(f"the worker process failed: {error!r}")
+                yield futures[future], died if error else future.result()
+                bar.update()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _outcome(function: Callable[..., Any], job: tuple) -> Any:
+    """The function's result, or its error as a value, so that one bad exposure stops nothing."""
+    try:
+        return function(*job)
+    except StepError as error:
+        return error

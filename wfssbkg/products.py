@@ -1,0 +1,298 @@
+"""The combined background and the finished reference files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+from astropy.time import Time
+from pydantic import BaseModel
+
+from wfssbkg import StepError, __version__, exposures
+from wfssbkg.layout import Combination, replacing
+
+# Bits of the DQ extension, with names of the JWST pipeline: it ORs them into the exposures it
+# subtracts the background from, so that none of them may be DO_NOT_USE.
+REFERENCE, FILLED = 1, 2
+_DQ_DEFINITIONS = [
+    (0, REFERENCE, "REFERENCE_PIXEL", "reference pixel: no sky"),
+    (1, FILLED, "OTHER_BAD_PIXEL", "no exposure counted here: filled from the neighbours"),
+]
+
+# The outer rows and columns of the detector see no light (JWST documentation, NIRISS detector).
+REFERENCE_BORDER = 4
+
+
+def science_pixels(shape: tuple[int, int]) -> np.ndarray:
+    """
+    The pixels that see the sky.
+
+    Parameters
+    ----------
+    shape : (ny, nx)
+
+    Returns
+    -------
+    (ny, nx) bool array
+    """
+    science = np.zeros(shape, dtype=bool)
+    inner = slice(REFERENCE_BORDER, -REFERENCE_BORDER)
+    science[inner, inner] = True
+    return science
+
+
+@dataclass
+class Background:
+    """A background, combined or finished.
+
+    Attributes
+    ----------
+    sci, err : (ny, nx) float32 arrays
+        Sky in units of its level, and its uncertainty. Combined: NaN where no exposure counts.
+    number : (ny, nx) int16 array
+        Exposures that count in each pixel.
+    inputs : `~astropy.table.Table`
+        The exposure table as it was when the background was made.
+    """
+
+    sci: np.ndarray
+    err: np.ndarray
+    number: np.ndarray
+    inputs: Table
+
+    def images(self) -> list[fits.ImageHDU]:
+        """The extensions SCI, ERR and NEXP."""
+        return [
+            fits.ImageHDU(np.asarray(self.sci, dtype=np.float32), name="SCI"),
+            fits.ImageHDU(np.asarray(self.err, dtype=np.float32), name="ERR"),
+            fits.ImageHDU(np.asarray(self.number, dtype=np.int16), name="NEXP"),
+        ]
+
+
+def write_background(path: Path, background: Background, *, settings: str) -> None:
+    """
+    Write a combined background.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+    background : `Background`
+    settings : str
+        Fingerprint of the settings it was made with.
+    """
+    primary = fits.PrimaryHDU()
+    primary.header["QDATE"] = (background.inputs.meta["QDATE"], "UTC time of the query")
+    primary.header["SETTINGS"] = (settings, "fingerprint of the mask and combine settings")
+    primary.header["WFSSBKG"] = (__version__, "version of WFSSBackgrounds")
+    hdus = [primary, *background.images(), exposures.to_hdu(background.inputs)]
+    with replacing(path) as temporary:
+        fits.HDUList(hdus).writeto(temporary)
+
+
+def read_background(path: Path) -> Background:
+    """
+    Read a combined background.
+
+    Raises
+    ------
+    StepError
+        If there is none, or it cannot be read: run makeBackgrounds.py first.
+    """
+    if not path.exists():
+        raise StepError(f"{path} does not exist. Run makeBackgrounds.py first")
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            images = [hdus[name].data for name in ("SCI", "ERR", "NEXP")]
+            sci, err, number = (x.astype(x.dtype.newbyteorder("=")) for x in images)
+        return Background(sci, err, number, exposures.read(path))
+    except (OSError, KeyError, ValueError, TypeError, StepError) as error:
+        raise StepError(
+            f"{path} cannot be read ({error}). Remove it and run makeBackgrounds.py again"
+        ) from None
+
+
+def is_current(path: Path, *, settings: str, sources: list[Path]) -> bool:
+    """
+    Whether a product is there, made with these settings, and no older than what it is made of.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+    settings : str
+        Fingerprint of the settings.
+    sources : list of `~pathlib.Path`
+    """
+    try:
+        if fits.getval(path, "SETTINGS") != settings:
+            return False
+        made = path.stat().st_mtime
+        return all(made >= source.stat().st_mtime for source in sources)
+    except (OSError, KeyError):
+        return False
+
+
+def finished(smooth: np.ndarray, err: np.ndarray, background: Background) -> Background:
+    """
+    Scale a denoised, filled background to a median of 1 and blank its reference pixels.
+
+    Parameters
+    ----------
+    smooth, err : (ny, nx) float arrays
+    background : `Background`
+        The combined one; the median is taken over the pixels in which it has exposures.
+
+    Returns
+    -------
+    `Background`
+    """
+    science = science_pixels(smooth.shape)
+    scale = np.median(smooth[science & (background.number > 0)])
+    return Background(
+        sci=np.where(science, smooth / scale, 0).astype(np.float32),
+        err=np.where(science, err / scale, 0).astype(np.float32),
+        number=background.number,
+        inputs=background.inputs,
+    )
+
+
+def write_finished(path: Path, background: Background, header: fits.Header) -> None:
+    """
+    Write a finished background as a BKG reference file.
+
+    There is no DATE keyword on purpose: grizli replaces a file whose DATE differs from that of
+    the file in CRDS.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+    background : `Background`
+        From `finished`.
+    header : `~astropy.io.fits.Header`
+        Primary header, from `reference_header`.
+    """
+    primary = fits.PrimaryHDU(header=header)
+    primary.header["FILENAME"] = path.name
+    science = science_pixels(background.sci.shape)
+    dq = np.where(science, 0, REFERENCE) | np.where(science & (background.number == 0), FILLED, 0)
+    layout = [("BIT", "i4"), ("VALUE", "u4"), ("NAME", "S40"), ("DESCRIPTION", "S80")]
+    definitions = np.array(_DQ_DEFINITIONS, dtype=layout)
+    hdus = [
+        primary,
+        *background.images(),
+        fits.ImageHDU(dq.astype(np.uint32), name="DQ"),
+        fits.BinTableHDU(definitions, name="DQ_DEF"),
+        exposures.to_hdu(background.inputs),
+    ]
+    with replacing(path) as temporary:
+        fits.HDUList(hdus).writeto(temporary)
+
+
+def reference_header(
+    combination: Combination,
+    *,
+    exposure: fits.Header,
+    inputs: Table,
+    author: str,
+    history: list[str],
+    flat_is_out: bool,
+) -> fits.Header:
+    """
+    The primary header of a reference file.
+
+    Parameters
+    ----------
+    combination : `~wfssbkg.layout.Combination`
+    exposure : `~astropy.io.fits.Header`
+        Primary header of one of the exposures.
+    inputs : `~astropy.table.Table`
+        The exposure table.
+    author : str
+    history : list of str
+        Lines of HISTORY.
+    flat_is_out : bool
+        Whether the flat field is divided out.
+
+    Returns
+    -------
+    `~astropy.io.fits.Header`
+    """
+    header = fits.Header()
+    header["DATAMODL"] = ("WfssBkgModel", "data model of the JWST pipeline")
+    for key in _INSTRUMENT_KEYS:
+        if key in exposure:
+            header[key] = (exposure[key], exposure.comments[key])
+    first, last = _dates(inputs)
+    header["REFTYPE"] = ("BKG", "reference file type")
+    header["PEDIGREE"] = (f"INFLIGHT {first} {last}", "origin of the data")
+    header["USEAFTER"] = ("2022-01-01T00:00:00", "valid from the start of JWST's operations")
+    header["AUTHOR"] = (author, "author of the reference file")
+    flat = "divided out" if flat_is_out else "in, as in rate exposures"
+    header["DESCRIP"] = f"NIRISS WFSS background {combination}, flat field {flat}"
+    header["FIXFLAT"] = (flat_is_out, "whether the flat field is divided out")
+    header["QDATE"] = (inputs.meta["QDATE"], "UTC time of the archive query")
+    header["NEXP"] = (len(_accepted(inputs)), "exposures combined")
+    header["WFSSBKG"] = (__version__, "version of WFSSBackgrounds")
+    for line in history:
+        header.add_history(line.encode("ascii", "replace").decode())
+    return header
+
+
+def history(inputs: Table, used: dict[str, str], sections: dict[str, BaseModel]) -> list[str]:
+    """
+    What made a background, in words: inputs, versions, reference files and settings.
+
+    Parameters
+    ----------
+    inputs : `~astropy.table.Table`
+        The exposure table.
+    used : dict
+        R_FLAT and CRDS_CTX, as used.
+    sections : dict
+        Name to section of the config.
+
+    Returns
+    -------
+    list of str
+    """
+    accepted = _accepted(inputs)
+    first, last = _dates(inputs)
+    return [
+        f"Made by WFSSBackgrounds {__version__} on {datetime.now(UTC):%Y-%m-%dT%H:%M:%S} UTC",
+        f"of {len(accepted)} exposures of {first} to {last},",
+        f"programmes {', '.join(sorted(set(accepted['program'])))};",
+        f"archive query of {inputs.meta['QDATE']} UTC; the table EXPOSURES lists them.",
+        f"CRDS context {used['CRDS_CTX']}, flat field {used['R_FLAT']}",
+        "With " + ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
+        "Settings:",
+        *(
+            f"{name}.{key} = {value}"
+            for name, section in sections.items()
+            for key, value in section.model_dump().items()
+        ),
+    ]
+
+
+_INSTRUMENT_KEYS = (
+    "TELESCOP", "INSTRUME", "DETECTOR", "EXP_TYPE", "FILTER", "PUPIL", "SUBARRAY",
+    "SUBSTRT1", "SUBSTRT2", "SUBSIZE1", "SUBSIZE2", "FASTAXIS", "SLOWAXIS",
+)  # fmt: skip
+_PACKAGES = ("jwst", "crds", "astropy", "numpy", "sep", "scikit-image", "maskfill")
+
+
+def _accepted(inputs: Table) -> Table:
+    return inputs[inputs["status"] == exposures.ACCEPTED]
+
+
+def _dates(inputs: Table) -> tuple[str, str]:
+    """Days of the first and the last accepted exposure, e.g. 2022-07-04."""
+    mjd = np.asarray(_accepted(inputs)["mjd"], dtype=float)
+    mjd = mjd[np.isfinite(mjd)]
+    if not len(mjd):
+        return "unknown", "unknown"
+    days = Time([mjd.min(), mjd.max()], format="mjd").strftime("%Y-%m-%d")
+    return str(days[0]), str(days[1])
