@@ -88,11 +88,7 @@ def start(doc: str, arguments: list[str] | None = None) -> Run:
     if options.workers is not None:
         compute = settings.compute.model_copy(update={"workers": options.workers})
         settings = settings.model_copy(update={"compute": compute})
-    folders = [
-        Folder(combination, settings.working_directory, settings.output_directory)
-        for combination in _combinations(settings, options.combination)
-    ]
-    return Run(settings, folders, options.overwrite)
+    return Run(settings, folders(settings, options.combination), options.overwrite)
 
 
 def run(main: Callable[[], int]) -> None:
@@ -173,15 +169,32 @@ def _positive(text: str) -> int:
     return number
 
 
-def _combinations(settings: config.Config, names: list[str] | None) -> list[Combination]:
-    every = [Combination(g, f) for g in settings.gratings for f in settings.filters]
-    if names is None:
-        return every
-    by_name = {str(combination): combination for combination in every}
-    unknown = [name for name in names if name not in by_name]
+def folders(settings: config.Config, names: list[str] | None = None) -> list[Folder]:
+    """
+    The folders of the config's combinations.
+
+    Parameters
+    ----------
+    settings : `~wfssbkg.config.Config`
+    names : list of str, optional
+        Only these combinations, e.g. GR150C-F115W.
+
+    Raises
+    ------
+    ConfigError
+        If a name is not among the combinations.
+    """
+    by_name = {
+        f"{grating}-{filter_name}": Folder(
+            Combination(grating, filter_name), settings.working_directory, settings.output_directory
+        )
+        for grating in settings.gratings
+        for filter_name in settings.filters
+    }
+    unknown = [name for name in names or [] if name not in by_name]
     if unknown:
         raise config.ConfigError(
             f"--combination {unknown[0]}: not among the config's gratings and filters. "
             f"Expected one of {', '.join(by_name)}"
         )
-    return [by_name[name] for name in dict.fromkeys(names)]
+    return [by_name[name] for name in dict.fromkeys(by_name if names is None else names)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.table import MaskedColumn, Table
+from astropy.table import Column, Table
 
 from wfssbkg import StepError, __version__
 from wfssbkg.layout import Folder, replacing
@@ -32,12 +32,12 @@ COLUMNS: dict[str, tuple[str, str | None, str]] = {
     "effinttm": ("f8", "s", "effective integration time"),
     "readpatt": ("str", None, "readout pattern"),
     "subarray": ("str", None, "subarray"),
-    "star_gmag": ("f8", "mag", "Gaia G of the nearest bright star within the radius"),
+    "star_gmag": ("f8", "mag", "Gaia G of the nearest bright star"),
     "star_sep": ("f8", "arcmin", "its separation from the pointing"),
     "status": ("str", None, "accepted, excluded, failed or rejected"),
     "reason": ("str", None, "why it is not accepted"),
     "level": ("f8", "DN/s", "sky level, from makeBackgrounds.py"),
-    "masked_fraction": ("f8", None, "fraction of the science pixels masked, from makeMask.py"),
+    "masked_fraction": ("f8", None, "masked part of the science pixels"),
 }
 
 
@@ -84,17 +84,11 @@ def read(path: Path) -> Table:
     if not path.exists():
         raise StepError(f"{path} does not exist. Run queryData.py first")
     try:
-        table = Table.read(path, hdu=1)
-        qdate = fits.getval(path, "QDATE")
-        for name, (kind, _, _) in COLUMNS.items():
-            column = table[name]
-            if isinstance(column, MaskedColumn):
-                column = column.filled("" if kind == "str" else np.nan)
-            if kind == "str":
-                table[name] = np.array([str(value).strip() for value in column], dtype=object)
-            else:
-                table[name] = np.asarray(column, dtype=kind)
-            table[name].unit, table[name].description = COLUMNS[name][1:]
+        with fits.open(path, memmap=False) as hdus:
+            data, qdate = hdus["EXPOSURES"].data, hdus[0].header["QDATE"]
+            table = new([])
+            if len(data):
+                table = Table({name: _column(data[name], name) for name in COLUMNS})
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise StepError(
             f"{path} is not an exposure table ({error}). Remove it and run queryData.py again"
@@ -121,6 +115,18 @@ def write(table: Table, path: Path, qdate: str | None = None) -> None:
         fits.HDUList([primary, to_hdu(table)]).writeto(temporary)
 
 
+def _column(values: np.ndarray, name: str) -> Column:
+    """A column of a file as one of the table: text as Python strings, numbers in native order."""
+    kind, unit, description = COLUMNS[name]
+    if kind == "str":
+        values = np.array([str(value).strip() for value in values], dtype=object)
+    return Column(
+        np.asarray(values, dtype=object if kind == "str" else kind),
+        unit=unit,
+        description=description,
+    )
+
+
 def to_hdu(table: Table) -> fits.BinTableHDU:
     """The exposure table as an extension of a FITS file."""
     plain = Table()
@@ -129,9 +135,10 @@ def to_hdu(table: Table) -> fits.BinTableHDU:
         plain[name] = values.astype(str) if kind == "str" else values
     rows = fits.BinTableHDU(plain, name="EXPOSURES")
     for name, (_, unit, description) in COLUMNS.items():
-        # As a keyword, since astropy knows no DN in FITS units.
-        rows.columns[name].unit = unit
-        rows.header.comments[f"TTYPE{rows.columns.names.index(name) + 1}"] = description
+        number = rows.columns.names.index(name) + 1
+        rows.header.comments[f"TTYPE{number}"] = description
+        if unit:  # as a keyword, since astropy knows no DN in FITS units
+            rows.header.set(f"TUNIT{number}", unit, after=f"TFORM{number}")
     return rows
 
 

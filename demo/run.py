@@ -1,0 +1,211 @@
+"""The demo: a simulated archive through the four scripts, scored against its truth.
+
+Everything is written below demo/work; the user's own CRDS, astropy and matplotlib settings are
+neither used nor touched.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import psutil
+from astropy.io import fits
+
+from demo import archive, crds_cache, score, server
+from wfssbkg import cli, config, exposures, products
+from wfssbkg.layout import Folder
+
+HERE = Path(__file__).resolve().parent
+SCRIPTS = ("queryData.py", "makeMask.py", "makeBackgrounds.py", "finalizeBackgrounds.py")
+SEED = 20240928
+NPIX = 2048
+
+
+@dataclass
+class Usage:
+    """What one step took: s, and the most memory of all its processes together, bytes."""
+
+    step: str
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    status: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def end(self) -> None:
+        """Stop the clock."""
+        self.seconds = time.monotonic() - self.started
+
+
+def environment(work: Path) -> dict[str, str]:
+    """The environment of the scripts: nothing of the user's settings, everything below `work`."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("CRDS_")}
+    home = work / "home"
+    for folder in ("config", "cache", "matplotlib"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    return own | {
+        "HOME": str(home),
+        "XDG_CONFIG_HOME": str(home / "config"),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "MPLCONFIGDIR": str(home / "matplotlib"),
+        "CRDS_PATH": str(work / "crds"),
+        "CRDS_SERVER_URL": "http://127.0.0.1:9",  # nobody listens there: the cache must do
+        "CRDS_MODE": "local",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+
+
+def run_script(name: str, work: Path) -> Usage:
+    """Run one script as a user would, and watch its time and memory."""
+    command = [sys.executable, str(HERE.parent / name), "--config", str(HERE / "config.yaml")]
+    print(f"\n$ python {name} --config demo/config.yaml", flush=True)
+    usage = Usage(name)
+    process = psutil.Popen(command, env=environment(work))
+    watcher = threading.Thread(target=_watch, args=(process, usage))
+    watcher.start()
+    try:
+        usage.status = process.wait()
+    finally:
+        watcher.join()
+    usage.end()
+    return usage
+
+
+def _watch(process: psutil.Process, usage: Usage) -> None:
+    """Note the most memory that a process and its children hold together."""
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        try:
+            family = [process, *process.children(recursive=True)]
+            usage.peak_bytes = max(usage.peak_bytes, sum(_memory(member) for member in family))
+        except psutil.NoSuchProcess:
+            pass
+        time.sleep(0.1)
+
+
+def _memory(process: psutil.Process) -> int:
+    """Resident memory in bytes; pages shared between processes count in each."""
+    try:
+        return process.memory_info().rss
+    except psutil.Error:
+        return 0
+
+
+def prepare(work: Path, settings: config.Config) -> None:
+    """Simulate the archive and its CRDS cache, or what is missing of them."""
+    workers = settings.compute.workers or os.cpu_count() or 1
+    wanted = archive.demo_exposures(SEED)
+    combinations = sorted({(exposure.grating, exposure.filter) for exposure in wanted})
+    print(f"Simulated archive of {len(wanted)} exposures in {work}", flush=True)
+    archive.simulate_archive(work / "archive", wanted, npix=NPIX, workers=workers, seed=SEED)
+    crds_cache.build_cache(work / "crds", NPIX, combinations)
+
+
+def score_combination(folder: Folder, truth_path: Path) -> tuple[dict[str, float], np.ndarray]:
+    """The finished background's error against the truth: figures, and the map."""
+    with fits.open(folder.finished) as hdus:
+        good = products.science_pixels(hdus["SCI"].shape) & (hdus["NEXP"].data > 0)
+        error = score.relative_error(hdus["SCI"].data, fits.getdata(truth_path, "SCI"), good)
+    return score.figures(error), error
+
+
+def draw(folder: Folder, error: np.ndarray, path: Path) -> None:
+    """A picture of background, error and coverage."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with fits.open(folder.finished) as hdus:
+        science = products.science_pixels(hdus["SCI"].shape)
+        sky = np.where(science, hdus["SCI"].data, np.nan)
+        number = np.where(science, hdus["NEXP"].data, np.nan)
+    low, high = np.nanpercentile(sky, (0.5, 99.5))
+    panels = [
+        ("finished background", sky, {"cmap": "viridis", "vmin": low, "vmax": high}),
+        ("error, per cent", 100 * error, {"cmap": "RdBu_r", "vmin": -1, "vmax": 1}),
+        ("exposures that count", number, {"cmap": "cividis", "vmin": 0}),
+    ]
+    figure, axes = plt.subplots(1, 3, figsize=(16, 5), layout="constrained")
+    for axis, (title, image, style) in zip(axes, panels, strict=True):
+        shown = axis.imshow(image, origin="lower", interpolation="nearest", **style)
+        axis.set_title(title)
+        axis.set_xlabel("x, px")
+        figure.colorbar(shown, ax=axis, shrink=0.85)
+    axes[0].set_ylabel("y, px")
+    figure.suptitle(f"{folder.combination}, simulated")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def report(work: Path, settings: config.Config, usages: list[Usage]) -> None:
+    """The closing table."""
+    print(
+        "\nResult on simulated exposures; error of the finished background in per cent of the sky\n"
+        f"{'combination':14}{'found':>7}{'excluded':>10}{'rejected':>10}{'failed':>8}"
+        f"{'combined':>10}{'a pixel':>10}{'smoothed':>10}{'99.9th pct':>12}"
+    )
+    for folder in cli.folders(settings):
+        fates = exposures.fates(exposures.read(folder.table))
+        figures, error = score_combination(
+            folder, work / "archive" / "truth" / f"{folder.combination}.fits"
+        )
+        draw(folder, error, picture(work, folder))
+        print(
+            f"{folder.combination!s:14}{sum(map(len, fates.values())):7}"
+            f"{len(fates[exposures.EXCLUDED]):10}{len(fates[exposures.REJECTED]):10}"
+            f"{len(fates[exposures.FAILED]):8}{len(fates[exposures.ACCEPTED]):10}"
+            f"{100 * figures['pixel']:10.3f}{100 * figures['smooth']:10.3f}"
+            f"{100 * figures['tail']:12.3f}"
+        )
+    print(f"\n{'step':28}{'time, s':>9}{'peak memory, GB':>18}")
+    for usage in usages:
+        memory = f"{usage.peak_bytes / 1e9:18.1f}" if usage.peak_bytes else ""
+        print(f"{usage.step:28}{usage.seconds:9.1f}{memory}")
+    print(f"{'all':28}{sum(usage.seconds for usage in usages):9.1f}")
+    print("\nFinished backgrounds, pictures and exposure tables:")
+    for folder in cli.folders(settings):
+        for path in (folder.finished, folder.finished_unflat, picture(work, folder), folder.table):
+            print(f"  {_short(path)}")
+
+
+def picture(work: Path, folder: Folder) -> Path:
+    """Where the picture of a combination goes."""
+    return work / "pictures" / f"{folder.combination}.png"
+
+
+def _short(path: Path) -> str:
+    """A path as seen from here, if it is below."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def main() -> int:
+    """Prepare, run the four scripts, report."""
+    settings = config.read(HERE / "config.yaml")
+    work = settings.working_directory
+    work.mkdir(parents=True, exist_ok=True)
+    os.environ.update(environment(work))
+    preparation = Usage("simulated archive")
+    prepare(work, settings)
+    preparation.end()
+    usages = [preparation]
+    port = urlsplit(settings.query.mast_url).port
+    with server.serve(work / "archive", port=port):
+        for name in SCRIPTS:
+            usages.append(run_script(name, work))
+            if usages[-1].status:
+                print(f"\n{name} ended with exit status {usages[-1].status}", file=sys.stderr)
+                return usages[-1].status
+    report(work, settings, usages)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from astropy.stats import sigma_clipped_stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wfssbkg import StepError, combine
+
+
+def test_level_is_the_clipped_median_of_the_unmasked_inner_pixels():
+    rng = np.random.default_rng(3)
+    sci = rng.normal(0.7, 0.02, (100, 120)).astype(np.float32)
+    masked = np.zeros(sci.shape, dtype=bool)
+    sci[40:60], masked[40:60] = 50, True
+    sci[:10] = -3
+    level = combine.sky_level(sci, masked, border=10, sigma=3)
+    expected = sigma_clipped_stats(
+        sci[10:-10, 10:-10][~masked[10:-10, 10:-10]].astype(float), sigma=3
+    )[1]
+    assert level == pytest.approx(expected, rel=1e-12)
+    assert level == pytest.approx(0.7, abs=0.002)
+
+
+@pytest.mark.parametrize("border", [50, 60])
+def test_level_of_no_pixels_is_an_error(border):
+    with pytest.raises(StepError, match="no unmasked pixel"):
+        combine.sky_level(np.ones((100, 100)), np.zeros((100, 100), bool), border=border, sigma=3)
+
+
+def test_level_below_zero_is_an_error():
+    with pytest.raises(StepError, match="expected above 0"):
+        combine.sky_level(-np.ones((9, 9)), np.zeros((9, 9), bool), border=0, sigma=3)
+
+
+@given(
+    rows=st.integers(1, 300),
+    columns=st.integers(1, 300),
+    exposures=st.integers(1, 3000),
+    memory=st.floats(1, 1e9),
+)
+def test_bands_cover_every_row_once_within_the_memory(rows, columns, exposures, memory):
+    bands = list(combine.bands(rows, columns, exposures, memory))
+    assert [row for band in bands for row in range(band.start, band.stop)] == list(range(rows))
+    tallest = max(band.stop - band.start for band in bands)
+    used = tallest * columns * exposures * combine.BYTES_PER_PIXEL
+    assert used <= memory or tallest == 1
+
+
+def stack(n, seed=0, shape=(40, 50), missing=0.3):
+    rng = np.random.default_rng(seed)
+    sigma = rng.uniform(0.01, 0.1, n).astype(np.float32)
+    noise = np.broadcast_to(sigma[:, None, None], (n, *shape)).copy()
+    values = rng.normal(1, noise).astype(np.float32)
+    values[rng.random(values.shape) < missing] = np.nan
+    return values, noise
+
+
+@given(n=st.integers(1, 12), seed=st.integers(0, 100), missing=st.sampled_from([0, 0.3, 0.9]))
+def test_median_equals_numpys(n, seed, missing):
+    values, noise = stack(n, seed, (6, 7), missing)
+    median, _, number = combine.combine(values, noise)
+    empty = np.isnan(values).all(axis=0)
+    with np.errstate(all="ignore"):
+        expected = np.nanmedian(np.where(empty, 0, values), axis=0)
+    np.testing.assert_allclose(median[~empty], expected[~empty], rtol=2e-7)
+    assert np.isnan(median[empty]).all()
+    np.testing.assert_array_equal(number, np.isfinite(values).sum(axis=0))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 15, 24])
+def test_uncertainty_of_the_median_is_calibrated(n):
+    rng = np.random.default_rng(n)
+    noise = np.full((n, 200, 200), 0.05, dtype=np.float32)
+    values = rng.normal(1, noise).astype(np.float32)
+    median, uncertainty, _ = combine.combine(values, noise)
+    assert np.std((median - 1) / uncertainty) == pytest.approx(1, abs=0.03)
+
+
+def test_uncertainty_with_unequal_noise_and_gaps():
+    values, noise = stack(24, shape=(200, 200))
+    median, uncertainty, number = combine.combine(values, noise)
+    pull = (median - 1) / uncertainty
+    assert np.std(pull[number > 10]) == pytest.approx(1, abs=0.1)
+
+
+def test_no_exposure_gives_nan_and_no_warning(recwarn):
+    values, noise = stack(3, shape=(4, 4))
+    values[:, 0, 0] = np.nan
+    median, uncertainty, number = combine.combine(values, noise)
+    assert np.isnan(median[0, 0])
+    assert np.isnan(uncertainty[0, 0])
+    assert number[0, 0] == 0
+    assert not recwarn.list
+
+
+def test_clipping_leaves_out_the_outlier():
+    values = np.full((9, 2, 2), 1, dtype=np.float32)
+    values += np.linspace(-0.01, 0.01, 9, dtype=np.float32)[:, None, None]
+    values[0, 0, 0] = 50
+    median, _, number = combine.combine(values, np.full_like(values, 0.01), clip_sigma=2)
+    assert number[0, 0] == 8
+    assert number[1, 1] == 9
+    assert median[0, 0] == pytest.approx(np.median(values[1:, 0, 0]))

@@ -1,0 +1,167 @@
+import re
+import string
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from stdatamodels.jwst.datamodels.dqflags import pixel
+
+from wfssbkg import config
+
+SECTIONS = ("query", "mask", "combine", "finalize", "compute")
+
+
+def read(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return config.read(path)
+
+
+def problem(tmp_path, text):
+    with pytest.raises(config.ConfigError) as caught:
+        read(tmp_path, text)
+    return str(caught.value)
+
+
+def test_default_config_is_valid_and_complete():
+    settings = config.read(config.DEFAULTS)
+    assert settings.gratings == ["GR150C", "GR150R"]
+    assert settings.filters == ["F115W", "F150W", "F200W"]
+    assert settings.working_directory == config.DEFAULTS.parent
+
+
+def test_every_key_of_the_default_config_has_a_comment():
+    missing = [
+        line
+        for line in config.DEFAULTS.read_text().splitlines()
+        if re.match(r"  \w+: \S", line) and "#" not in line
+    ]
+    assert missing == []
+
+
+def test_left_out_keys_come_from_the_default_config(tmp_path):
+    settings = read(tmp_path, "mask:\n  growth: 7\n")
+    assert settings.mask.growth == 7
+    assert settings.mask.threshold == config.read(config.DEFAULTS).mask.threshold
+
+
+def test_paths_are_taken_from_the_folder_of_the_config(tmp_path):
+    settings = read(tmp_path, "working_directory: a/b\nquery: {source: c}\n")
+    assert settings.working_directory == tmp_path / "a" / "b"
+    assert settings.query.source == str(tmp_path / "c")
+
+
+def test_absolute_paths_and_mast_stay(tmp_path):
+    settings = read(tmp_path, f"working_directory: {tmp_path}\nquery: {{source: mast}}\n")
+    assert settings.working_directory == tmp_path
+    assert settings.query.source == "mast"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("mask:\n  treshold: 3", 2, ["mask.treshold", "mask.threshold"]),
+        ("mask:\n  threshold: abc", 2, ["mask.threshold", "'abc'", "above 0"]),
+        ("\n\nmask: {growth: 1000}", 3, ["mask.growth", "1000", "0 to 100"]),
+        ("filters: [F115W, F999W]", 1, ["filters", "F999W", "F150W"]),
+        ("gratings: []", 1, ["gratings", "GR150C"]),
+        ("gratings: [GR150C, GR150C]", 1, ["gratings"]),
+        ("filtres: [F115W]", 1, ["filtres", "'filters'"]),
+        ("mask: 5", 1, ["mask", "5"]),
+        ("mask:\n  growth: 1\n  growth: 2", 3, ["mask.growth", "twice", "line 2"]),
+        ("mask: [1", 1, ["YAML"]),
+        ("- 1", 1, ["key: value"]),
+        ("mask: {growth: true}", 1, ["mask.growth", "True"]),
+        ("finalize: {patch_size: 4}", 1, ["finalize.patch_size", "odd"]),
+        ("combine: {clip_sigma: .nan}", 1, ["combine.clip_sigma", "nan"]),
+        ("query: {programs: [1089, x]}", 1, ["query.programs", "x"]),
+        ("query: {mast_url: mast}", 1, ["query.mast_url", "http"]),
+        ("mask: {bad_flags: [HOTT]}", 1, ["mask.bad_flags", "HOTT"]),
+    ],
+)
+def test_a_problem_is_named_with_its_line(tmp_path, text, line, words):
+    message = problem(tmp_path, text)
+    assert f"mine.yaml, line {line}: " in message or f"mine.yaml, line {line + 1}: " in message
+    for word in words:
+        assert word in message
+    assert len(message.splitlines()) == 1
+
+
+def test_all_problems_are_told_at_once(tmp_path):
+    message = problem(tmp_path, "mask:\n  growth: -1\nfoo: 1\n")
+    assert "mask.growth" in message
+    assert "foo" in message
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(config.ConfigError, match=r"nothing\.yaml.*cannot be read"):
+        config.read(tmp_path / "nothing.yaml")
+
+
+def test_a_missing_key_of_the_defaults_is_named(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("gratings: [GR150C]\n")
+    with pytest.raises(config.ConfigError, match="'filters' is missing"):
+        config.read(path, defaults=path)
+
+
+def test_flag_names_are_those_of_the_pipeline():
+    assert set(config.DQ_FLAGS) <= set(pixel)
+
+
+def test_a_fingerprint_changes_with_a_setting_only(tmp_path):
+    first, second = read(tmp_path, ""), read(tmp_path, "mask: {growth: 9}")
+    assert config.fingerprint(first.mask) != config.fingerprint(second.mask)
+    assert config.fingerprint(first.combine) == config.fingerprint(second.combine)
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(string.printable, max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+keys = [(name,) for name in ("gratings", "filters", "working_directory", *SECTIONS)] + [
+    (section, key)
+    for section in SECTIONS
+    for key in yaml.safe_load(config.DEFAULTS.read_text())[section]
+]
+
+
+@given(key=st.sampled_from(keys), value=junk)
+def test_any_value_is_accepted_or_refused_in_words(tmp_path_factory, key, value):
+    content = value
+    for part in reversed(key):
+        content = {part: content}
+    path = tmp_path_factory.mktemp("config") / "mine.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    try:
+        settings = config.read(path)
+    except config.ConfigError as error:
+        assert ".".join(key) in str(error)
+    else:
+        assert isinstance(settings, config.Config)
+
+
+@given(key=st.sampled_from(keys), extra=st.sampled_from(string.ascii_lowercase))
+def test_a_misspelt_key_is_named_with_the_nearest(tmp_path_factory, key, extra):
+    wrong = (*key[:-1], key[-1] + extra)
+    content = 1
+    for part in reversed(wrong):
+        content = {part: content}
+    path = tmp_path_factory.mktemp("config") / "mine.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(config.ConfigError) as caught:
+        config.read(path)
+    assert f"unknown key '{'.'.join(wrong)}'" in str(caught.value)
+    assert f"Did you mean '{'.'.join(key)}'" in str(caught.value)
+
+
+@given(text=st.binary(max_size=60))
+def test_any_bytes_are_read_or_refused_in_words(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("config") / "mine.yaml"
+    path.write_bytes(text)
+    try:
+        config.read(path)
+    except config.ConfigError as error:
+        assert "mine.yaml" in str(error)

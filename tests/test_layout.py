@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import pytest
+
+from wfssbkg.layout import Combination, Folder, replacing
+
+FOLDER = Folder(Combination("GR150C", "F115W"), Path("/w"), Path("/o"))
+
+
+def test_names_that_others_rely_on():
+    assert FOLDER.table == Path("/w/GR150C-F115W/GR150C-F115W.fits")
+    name = "jw01089001001_02101_00001_nis_rate.fits"
+    assert FOLDER.rate(name) == Path("/w/GR150C-F115W") / name
+    assert FOLDER.masked(name).name == "jw01089001001_02101_00001_nis_masked.fits"
+    assert FOLDER.background == Path("/w/GR150C-F115W/background.fits")
+    assert FOLDER.finished == Path("/o/nis-f115w-gr150c_skyflat.fits")
+    assert FOLDER.finished_unflat == Path("/o/nis-f115w-gr150c_skyflat_unflat.fits")
+
+
+def test_only_the_three_wide_filters_are_recommended():
+    assert Combination("GR150R", "F200W").recommended
+    assert not Combination("GR150R", "F090W").recommended
+
+
+def test_replacing_leaves_the_old_file_when_writing_fails(tmp_path):
+    path = tmp_path / "a.fits"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_replacing_makes_the_folder_and_the_file(tmp_path):
+    path = tmp_path / "new" / "a.fits"
+    with replacing(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"

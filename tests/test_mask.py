@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+from stdatamodels.jwst.datamodels.dqflags import pixel
+
+from wfssbkg import StepError, mask
+
+SHAPE = (200, 220)
+SETTINGS = {"kernel_fwhm": 2.5, "threshold": 2.5, "minimum_area": 10, "growth": 0}
+NONE_BAD = np.zeros(SHAPE, dtype=bool)
+
+
+def noise_image(seed=1, sigma=0.02):
+    return np.random.default_rng(seed).normal(0, sigma, SHAPE).astype(np.float32)
+
+
+def test_flag_bits():
+    assert mask.flag_bits(["DO_NOT_USE", "SATURATED"]) == 3
+    assert mask.flag_bits([]) == 0
+    assert mask.flag_bits("all") & pixel["REFERENCE_PIXEL"]
+
+
+def test_bad_pixels_by_flag_value_and_variance():
+    sci, variance = np.ones((2, 4), np.float32), np.ones((2, 4), np.float32)
+    dq = np.zeros((2, 4), np.uint32)
+    dq[0] = [pixel["DO_NOT_USE"], pixel["JUMP_DET"], 2**31, 0]
+    sci[1, 0] = np.nan
+    variance[1, 1:] = [np.nan, 0, -1]
+    bits = mask.flag_bits(["DO_NOT_USE", "SATURATED"])
+    expected = [[True, False, False, False], [True] * 4]
+    np.testing.assert_array_equal(mask.bad_pixels(sci, variance, dq, bits), expected)
+    assert mask.bad_pixels(sci, variance, dq, mask.flag_bits("all"))[0].tolist() == [1, 1, 1, 0]
+
+
+def test_sky_background_follows_a_gradient_below_bad_pixels():
+    _, x = np.indices(SHAPE)
+    sky = 0.5 + 0.0005 * x
+    bad = NONE_BAD.copy()
+    bad[50:60, 50:60] = True
+    image = (sky + noise_image()).astype(np.float32)
+    image[bad] = np.nan
+    background = mask.sky_background(image, bad, box=32, filter_size=3)
+    assert np.abs(background - sky)[20:-20, 20:-20].max() < 0.01
+    assert np.isfinite(background).all()
+
+
+def test_sky_background_of_nothing_is_an_error():
+    with pytest.raises(StepError, match="every pixel is bad"):
+        mask.sky_background(np.ones(SHAPE), ~NONE_BAD, box=32, filter_size=3)
+
+
+def test_sky_noise_does_not_follow_the_pixels_own_noise():
+    rng = np.random.default_rng(2)
+    level, per_rate, var_rnoise = 0.5, 1 / (1.6 * 500), 1e-4
+    sci = level + rng.normal(0, np.sqrt(level * per_rate + var_rnoise), SHAPE)
+    var_poisson = per_rate * sci
+    sky = np.full(SHAPE, level)
+    noise = mask.sky_noise(sci, var_poisson, np.full(SHAPE, var_rnoise), sky, NONE_BAD)
+    np.testing.assert_allclose(noise, np.sqrt(level * per_rate + var_rnoise), rtol=1e-3)
+
+
+def test_sky_noise_keeps_what_a_jump_added_and_leaves_out_what_a_source_added():
+    sci, var_poisson = np.full(SHAPE, 0.5), np.full(SHAPE, 0.5 / 800)
+    var_poisson[3, 3] *= 4  # a ramp cut short
+    sci[9, 9], var_poisson[9, 9] = 5.0, 5.0 / 800  # a source
+    bad = NONE_BAD.copy()
+    bad[5, 5] = True
+    noise = mask.sky_noise(sci, var_poisson, np.zeros(SHAPE), np.full(SHAPE, 0.5), bad)
+    assert noise[3, 3] == pytest.approx(2 * noise[0, 0])
+    assert noise[9, 9] == pytest.approx(noise[0, 0])
+    assert np.isnan(noise[5, 5])
+
+
+def test_a_faint_trace_is_found_and_the_rest_left_alone():
+    image, sigma = noise_image(), 0.02
+    trace = np.zeros(SHAPE, dtype=bool)
+    trace[100:104, 40:160] = True
+    image[trace] += 1.5 * sigma
+    found = mask.find_sources(image, np.full(SHAPE, sigma), NONE_BAD, **SETTINGS)
+    assert found[trace].mean() > 0.7
+    elsewhere = ~mask.grow(trace, 4)
+    assert found[elsewhere].mean() < 0.002
+
+
+def test_growth_and_minimum_area():
+    image = np.zeros(SHAPE, np.float32)
+    image[50:53, 50:53] = 100
+    image[150:157, 150:157] = 100
+    settings = SETTINGS | {"kernel_fwhm": 0, "growth": 2}
+    found = mask.find_sources(image, np.ones(SHAPE), NONE_BAD, **settings)
+    assert not found[:100].any()
+    assert found[148, 153]
+    assert not found[147, 153]
+    assert found.sum() == mask.grow(image > 50, 2)[100:].sum()
+
+
+def test_bad_pixels_are_no_sources():
+    image = np.zeros(SHAPE, np.float32)
+    bad = NONE_BAD.copy()
+    bad[60:80, 60:80] = True
+    image[bad] = np.nan
+    found = mask.find_sources(image, np.ones(SHAPE), bad, **SETTINGS)
+    assert not found.any()
