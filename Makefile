@@ -16,7 +16,7 @@ demo: $(INSTALLED)
 	$(RUN) -m demo.run
 
 test: lint
-	$(RUN) -m pytest -n 2
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

@@ -54,9 +54,7 @@ def environment(work: Path) -> dict[str, str]:
         "XDG_CONFIG_HOME": str(home / "config"),
         "XDG_CACHE_HOME": str(home / "cache"),
         "MPLCONFIGDIR": str(home / "matplotlib"),
-        "CRDS_PATH": str(work / "crds"),
-        "CRDS_SERVER_URL": "http://127.0.0.1:9",  # nobody listens there: the cache must do
-        "CRDS_MODE": "local",
+        **crds_cache.environment(work / "crds"),
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
     }

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import astropy  # noqa: F401  before any logger of its name: it makes its own kind
+
 from wfssbkg import StepError, __version__, config
 from wfssbkg.layout import Combination, Folder
 
@@ -40,11 +42,11 @@ class Run:
 
     @contextmanager
     def attempt(self, folder: Folder) -> Iterator[None]:
-        """Report a `StepError` of one combination and let the others go on."""
+        """Report what went wrong with one combination, and let the others go on."""
         print(f"\n{folder.combination}", flush=True)
         try:
             yield
-        except StepError as error:
+        except (StepError, OSError) as error:
             self.failed.append(str(folder.combination))
             say(f"FAILED: {error}")
 
@@ -98,6 +100,9 @@ def run(main: Callable[[], int]) -> None:
     except config.ConfigError as error:
         print(error, file=sys.stderr)
         status = WRONG_USE
+    except (StepError, OSError) as error:
+        print(error, file=sys.stderr)
+        status = SOME_FAILED
     except KeyboardInterrupt:
         print("\nInterrupted. Run the same command again to go on.", file=sys.stderr)
         status = INTERRUPTED
@@ -120,7 +125,7 @@ def quieten(*, verbose: bool | None = None) -> None:
     os.environ[_VERBOSE] = "1" if verbose else "0"
     level = logging.INFO if verbose else logging.ERROR
     logging.basicConfig(level=level, format="%(name)s: %(message)s")
-    for name in ("astropy", "astroquery", "jwst", "stcal", "stpipe", "stdatamodels", "CRDS"):
+    for name in ("astropy", "jwst", "stcal", "stpipe", "stdatamodels", "CRDS"):
         logging.getLogger(name).setLevel(level)
     if not verbose:
         warnings.simplefilter("ignore")

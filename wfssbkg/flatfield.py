@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,10 @@ def unflat(
     model.var_poisson = np.zeros_like(model.err)
     model.dq = np.zeros(model.data.shape, dtype=np.uint32)
     with _call_step(model, name=exposure.name, inverse=True) as result:
-        return np.array(result.data), np.array(result.err), _used(result)
+        # The step blanks pixels that have no flat field; there the flat field is 1.
+        has_flat = np.isfinite(result.data)
+        flat_in = np.where(has_flat, result.data, sci), np.where(has_flat, result.err, err)
+        return *(image.astype(np.float32) for image in flat_in), _used(result)
 
 
 def _check(path: Path) -> fits.Header:
@@ -136,8 +140,10 @@ def _call_step(exposure: object, *, name: str, inverse: bool = False):  # noqa: 
         os.environ.setdefault(key, value)
     from jwst.flatfield import FlatFieldStep
 
+    # crds sets its own level when it is imported.
+    logging.getLogger("CRDS").setLevel(logging.getLogger("jwst").getEffectiveLevel())
     try:
-        result = FlatFieldStep.call(exposure, inverse=inverse)
+        result = FlatFieldStep.call(exposure, inverse=inverse, configure_log=False)
     except (Exception, SystemExit) as error:  # crds and jwst raise all kinds
         raise StepError(
             f"{name}: the JWST pipeline could not flat-field it "

@@ -1,0 +1,1 @@
+"""A simulated archive of NIRISS wide-field slitless exposures, with its reference files."""

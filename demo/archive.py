@@ -1,0 +1,364 @@
+"""A simulated MAST: rate files, the truth behind them, and the catalogue that describes them.
+
+An archive is a folder with the rate files of its exposures, ``truth/<GRATING>-<FILTER>.fits``
+and ``catalog.json``. What is there already and belongs to the same recipe is kept.
+"""
+
+import hashlib
+import multiprocessing
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.time import Time, TimeDelta
+from stdatamodels.jwst.datamodels import ImageModel
+
+from demo import detector, optics, scene
+from demo.catalog import CAL_VERSION, up_to_date, write_catalog
+from demo.crds_cache import CONTEXT
+from demo.exposures import (
+    CLUSTER_DENSITY,
+    Exposure,
+    accuracy_exposures,
+    demo_exposures,
+    footprint,
+    star_position,
+)
+from demo.optics import DEFAULT_INSTRUMENT
+
+__all__ = [
+    "Exposure",
+    "accuracy_exposures",
+    "demo_exposures",
+    "simulate_archive",
+    "simulate_exposure",
+    "truth_background",
+]
+
+RECIPE_KEYWORD = "SIMRECIP"
+PERSISTENT_DENSITY = 1500.0  # stars per arcmin^2 of the crowded field that leaves an afterglow
+NIRISS_CENTRE = (-289.966976, -697.723326)  # arcsec, V2 and V3 of NIS_CEN in the SIAF
+
+
+def _direct_images(
+    spec: Exposure, sources: scene.Sources, npix: int, mirror: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | float]:
+    """Sources behind the mirror, plain and times spectral slope, and their emission lines."""
+    wcs = scene.pointing_wcs(spec.ra, spec.dec, spec.roll, npix)
+    x, y = wcs.all_world2pix(sources.ra, sources.dec, 0)
+    edge = scene.STAMP_EDGE * (20 if spec.contamination == "crowded" else 1)
+    images = scene.render(sources, x, y, npix, edge=edge) * mirror
+    if spec.grating == "CLEAR":
+        return images, 0.0
+    combination = spec.grating, spec.filter
+    return images, scene.emission_lines(sources, x, y, mirror, combination, npix)
+
+
+def light_on_detector(
+    spec: Exposure, npix: int, *, seed: int, instrument: int = DEFAULT_INSTRUMENT
+) -> np.ndarray:
+    """Sky and sources of an exposure, free of noise and flat field.
+
+    Parameters
+    ----------
+    spec : Exposure
+    npix : int
+        Side of the detector in pixels.
+    seed : int
+        Seed of the sky.
+    instrument : int
+        Seed of the instrument's individual features.
+
+    Returns
+    -------
+    ndarray, float32, shape (npix, npix)
+        DN/s.
+    """
+    rng = np.random.default_rng([seed, spec.program, spec.field])
+    crowding = CLUSTER_DENSITY if spec.contamination == "crowded" else 0
+    centre = spec.field_ra, spec.field_dec, spec.roll, npix
+    sources = scene.field_sources(rng, *centre, crowding=crowding)
+    star = star_position(spec, npix)
+    if star:
+        sources = scene.merge(sources, scene.point_sources(*star))
+
+    sky = optics.sky_background(
+        spec.grating, spec.filter, npix, spec.sky_colour, instrument=instrument
+    )
+    mirror = optics.mirror_illumination(npix, instrument).astype(np.float32)
+    images, lines = _direct_images(spec, sources, npix, mirror)
+    if sources.flux.max() > 1e5:
+        images = images.astype(np.float64)  # rounding would leave noise far from a bright star
+    dispersed = optics.disperse(images[0], spec.grating, spec.filter, sloped=images[1]) + lines
+    light = (spec.sky_level * sky + np.maximum(dispersed, 0)).astype(np.float32)
+
+    own = np.random.default_rng([seed, spec.program, spec.field, spec.dither, 1])
+    if spec.contamination == "persistence":
+        earlier = scene.field_sources(own, *centre, crowding=PERSISTENT_DENSITY)
+        images, _ = _direct_images(spec, earlier, npix, mirror)
+        traces = optics.disperse(images[0], spec.grating, spec.filter)
+        light += detector.afterglow(own, np.maximum(traces, 0))
+    if spec.contamination == "scattered light":
+        light += detector.scattered_light(own, npix, spec.sky_level)
+    return light
+
+
+def simulate_exposure(
+    spec: Exposure, npix: int, *, seed: int, instrument: int = DEFAULT_INSTRUMENT
+) -> ImageModel:
+    """Simulate one exposure.
+
+    Parameters
+    ----------
+    spec : Exposure
+    npix : int
+        Side of the detector in pixels, from 128 to 2048.
+    seed : int
+        Seed of sky and noise.
+    instrument : int
+        Seed of the instrument's individual features: mirror, flat field, bad pixels.
+
+    Returns
+    -------
+    ImageModel
+        In the rate format: SCI, ERR, DQ, VAR_POISSON, VAR_RNOISE in DN/s, and metadata.
+    """
+    rng = np.random.default_rng([seed, spec.program, spec.field, spec.dither, 2])
+    light = light_on_detector(spec, npix, seed=seed, instrument=instrument)
+    rate = detector.expose(
+        light, spec.filter, spec.exposure_time, spec.readpatt, rng, instrument=instrument
+    )
+    model = ImageModel(rate.sci)
+    model.err, model.dq = rate.err, rate.dq
+    model.var_poisson, model.var_rnoise = rate.var_poisson, rate.var_rnoise
+    _describe(model, spec, npix)
+    return model
+
+
+def _telescope_axis(spec: Exposure) -> tuple[float, float]:
+    """Where the telescope's own axis points, 12.6 arcmin from the detector: RA, Dec in deg."""
+    centre = SkyCoord(spec.ra, spec.dec, unit="deg")
+    v2, v3 = NIRISS_CENTRE
+    angle = np.degrees(np.arctan2(-v2, -v3)) + spec.roll
+    axis = centre.directional_offset_by(angle * u.deg, np.hypot(v2, v3) * u.arcsec)
+    return axis.ra.deg, axis.dec.deg
+
+
+def _describe(model: ImageModel, spec: Exposure, npix: int) -> None:
+    """Fill in an exposure's metadata."""
+    meta = model.meta
+    meta.telescope = "JWST"
+    meta.filename = spec.filename
+    meta.bunit_data = meta.bunit_err = "DN/s"
+    meta.calibration_software_version = CAL_VERSION
+    meta.ref_file.crds.context_used = CONTEXT
+    meta.program.pi_name = "Simulated"
+    meta.program.title = "Simulated NIRISS WFSS archive"
+    for step in ("dq_init", "saturation", "superbias", "refpix", "linearity", "dark_sub"):
+        setattr(meta.cal_step, step, "COMPLETE")
+    meta.cal_step.jump = meta.cal_step.ramp_fit = meta.cal_step.gain_scale = "COMPLETE"
+
+    meta.instrument.name, meta.instrument.detector = "NIRISS", "NIS"
+    meta.instrument.filter, meta.instrument.pupil = spec.grating, spec.filter
+
+    start = Time(spec.date, format="mjd")
+    duration = TimeDelta(spec.exposure_time, format="sec")
+    middle, end = start + duration / 2, start + duration
+    observation = meta.observation
+    observation.date, observation.time = start.isot.split("T")
+    observation.date_beg, observation.date_end = start.isot, end.isot
+    observation.program_number = f"{spec.program:05d}"
+    observation.observation_number = f"{spec.field:03d}"
+    observation.visit_number = "001"
+    observation.visit_id = spec.rootname[2:13]
+    observation.visit_group, group = spec.rootname[14:16], spec.rootname[14:19]
+    observation.sequence_id, observation.activity_id = group[2], group[3:]
+    observation.exposure_number = f"{spec.dither:05d}"
+    observation.obs_id = f"V{observation.visit_id}P00000000{group}"
+
+    exposure = meta.exposure
+    exposure.type = "NIS_IMAGE" if spec.grating == "CLEAR" else "NIS_WFSS"
+    exposure.readpatt = spec.readpatt
+    exposure.nints, exposure.nframes, exposure.groupgap = 1, 4 if spec.readpatt == "NIS" else 1, 0
+    exposure.noutputs, exposure.gain_factor = detector.AMPLIFIERS, 1.0
+    exposure.group_time = detector.GROUP_TIME[spec.readpatt]
+    exposure.frame_time = detector.GROUP_TIME["NISRAPID"]
+    exposure.ngroups = max(round(spec.exposure_time / exposure.group_time), 1)
+    exposure.integration_time = exposure.exposure_time = spec.exposure_time
+    exposure.start_time, exposure.mid_time, exposure.end_time = start.mjd, middle.mjd, end.mjd
+
+    subarray = meta.subarray
+    subarray.name, subarray.xstart, subarray.ystart = spec.subarray, 1, 1
+    subarray.xsize = subarray.ysize = npix
+    # Readout directions of NIRISS in the science frame.
+    subarray.fastaxis, subarray.slowaxis = -2, -1
+
+    meta.target.ra, meta.target.dec = spec.field_ra, spec.field_dec
+    meta.target.catalog_name = f"FIELD-{spec.field}"
+    meta.aperture.name = "NIS_CEN"
+    meta.aperture.position_angle = meta.pointing.pa_v3 = spec.roll
+    meta.pointing.ra_v1, meta.pointing.dec_v1 = _telescope_axis(spec)
+    wcs = scene.pointing_wcs(spec.ra, spec.dec, spec.roll, npix).wcs
+    info = meta.wcsinfo
+    info.wcsaxes = 2
+    info.ctype1, info.ctype2 = wcs.ctype
+    info.cunit1 = info.cunit2 = "deg"
+    info.crpix1, info.crpix2 = map(float, wcs.crpix)
+    info.crval1, info.crval2 = info.ra_ref, info.dec_ref = spec.ra, spec.dec
+    info.cdelt1, info.cdelt2 = map(float, wcs.cdelt)
+    (info.pc1_1, info.pc1_2), (info.pc2_1, info.pc2_2) = wcs.pc.tolist()
+    info.roll_ref, info.v3yangle, info.vparity = spec.roll, 0.0, -1
+    info.v2_ref, info.v3_ref = NIRISS_CENTRE
+    info.s_region = footprint(spec, npix)
+    meta.coordinates.reference_frame = "ICRS"
+
+
+def truth_background(
+    exposures: list[Exposure], npix: int, instrument: int = DEFAULT_INSTRUMENT
+) -> np.ndarray:
+    """The background that clean exposures of one combination share, flat field out.
+
+    Parameters
+    ----------
+    exposures : list of Exposure
+        Of one combination; the contaminated ones do not count.
+    npix, instrument
+        As for `simulate_exposure`.
+
+    Returns
+    -------
+    ndarray, float64, shape (npix, npix)
+        Background for the mean colour of the sky, median 1 over the non-reference pixels.
+    """
+    first = exposures[0]
+    colours = [spec.sky_colour for spec in exposures if spec.contamination is None]
+    colour = float(np.mean(colours)) if colours else 0.0
+    return optics.sky_background(first.grating, first.filter, npix, colour, instrument=instrument)
+
+
+@lru_cache(maxsize=1)
+def _code_version() -> str:
+    """Checksum of the simulator's code: other code makes other exposures."""
+    digest = hashlib.sha256()
+    for module in sorted(Path(__file__).parent.glob("*.py")):
+        if module.stem in ("archive", "catalog", "detector", "exposures", "optics", "scene"):
+            digest.update(module.read_bytes())
+    return digest.hexdigest()
+
+
+def _recipe(*parts: object) -> str:
+    """Checksum of all that determines a product."""
+    return hashlib.sha256(repr((_code_version(), *parts)).encode()).hexdigest()[:40]
+
+
+def _made_with(path: Path, recipe: str) -> bool:
+    """Whether a file is there and belongs to the recipe."""
+    try:
+        return fits.getval(path, RECIPE_KEYWORD) == recipe
+    except (OSError, KeyError):
+        return False
+
+
+def _write_in_place(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write(temporary path)` make a file, then rename it to `path`."""
+    # The name stays and the folder changes, because data models note their file's name.
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
+        write(temporary)
+        temporary.replace(path)
+
+
+def _write_exposure(spec: Exposure, folder: Path, npix: int, seed: int, instrument: int) -> Path:
+    """Simulate one exposure into the archive, unless it is there."""
+    path, recipe = folder / spec.filename, _recipe(spec, npix, seed, instrument)
+    if _made_with(path, recipe):
+        return path
+    with simulate_exposure(spec, npix, seed=seed, instrument=instrument) as model:
+        note = [RECIPE_KEYWORD, recipe, "simulated: checksum of the recipe"]
+        model.extra_fits = {"PRIMARY": {"header": [note]}}
+        _write_in_place(path, model.save)
+    return path
+
+
+def _write_truth(exposures: list[Exposure], folder: Path, npix: int, instrument: int) -> None:
+    """Write the truth of one combination, unless it is there."""
+    first = exposures[0]
+    path = folder / f"{first.combination}.fits"
+    recipe = _recipe("truth", exposures, npix, instrument)
+    if _made_with(path, recipe):
+        return
+    spots, edges = optics.near_features(first.grating, first.filter, npix, instrument=instrument)
+    hdus = fits.HDUList(
+        [
+            fits.PrimaryHDU(),
+            fits.ImageHDU(truth_background(exposures, npix, instrument), name="SCI"),
+            fits.ImageHDU(spots.astype(np.uint8), name="SPOTS"),
+            fits.ImageHDU(edges.astype(np.uint8), name="EDGES"),
+        ]
+    )
+    hdus[0].header[RECIPE_KEYWORD] = recipe
+    hdus[0].header["FILTER"], hdus[0].header["PUPIL"] = first.grating, first.filter
+    _write_in_place(path, hdus.writeto)
+
+
+def simulate_archive(
+    folder: str | Path,
+    exposures: list[Exposure],
+    npix: int = optics.FULL_FRAME,
+    workers: int = 1,
+    seed: int = 0,
+    *,
+    instrument: int = DEFAULT_INSTRUMENT,
+) -> Path:
+    """Write an archive: rate files, truth, catalogue.
+
+    Files that are there and belong to the same recipe are kept, so an interrupted run continues.
+
+    Parameters
+    ----------
+    folder : path
+        The archive's folder, made if need be.
+    exposures : list of Exposure
+    npix : int
+        Side of the detector in pixels.
+    workers : int
+        Processes.
+    seed : int
+        Seed of sky and noise.
+    instrument : int
+        Seed of the instrument's individual features.
+
+    Returns
+    -------
+    Path
+        The catalogue, ``catalog.json``.
+    """
+    folder = Path(folder).resolve()
+    (folder / "truth").mkdir(parents=True, exist_ok=True)
+    for combination in sorted({spec.combination for spec in exposures}):
+        members = [spec for spec in exposures if spec.combination == combination]
+        _write_truth(members, folder / "truth", npix, instrument)
+    write = partial(_write_exposure, folder=folder, npix=npix, seed=seed, instrument=instrument)
+    missing = [
+        spec
+        for spec in exposures
+        if not _made_with(folder / spec.filename, _recipe(spec, npix, seed, instrument))
+    ]
+    if workers > 1 and len(missing) > 1:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers, len(missing)), mp_context=context) as pool:
+            list(pool.map(write, missing))
+    else:
+        for spec in missing:
+            write(spec)
+    catalog = folder / "catalog.json"
+    recipe = _recipe("catalog", exposures, npix, seed, instrument)
+    if not up_to_date(catalog, recipe):
+        write_catalog(catalog, recipe, exposures, npix, seed)
+    return catalog

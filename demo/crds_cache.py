@@ -1,0 +1,263 @@
+"""A local CRDS cache with the reference files of the simulated instrument.
+
+The crds client and the JWST pipeline take it for a cache that was filled from the CRDS server,
+given the environment of `environment`.
+"""
+
+import hashlib
+import pprint
+import tempfile
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from stdatamodels.jwst.datamodels import FlatModel, JwstDataModel, WfssBkgModel
+
+from demo import detector, optics
+from demo.optics import DEFAULT_INSTRUMENT, frame_scale
+
+CONTEXT = "jwst_9001.pmap"
+INSTRUMENT_MAPPING = "jwst_niriss_9001.imap"
+USE_AFTER = "2022-01-01T00:00:00"
+PARAMETERS = (
+    "META.EXPOSURE.TYPE",
+    "META.INSTRUMENT.DETECTOR",
+    "META.INSTRUMENT.FILTER",
+    "META.INSTRUMENT.PUPIL",
+)
+# Reference types that the pipeline's steps ask for and that this instrument has none of.
+ABSENT_TYPES = (
+    "DFLAT",
+    "FFLAT",
+    "SFLAT",
+    "PARS-BACKGROUNDSTEP",
+    "PARS-FLATFIELDSTEP",
+    "WAVELENGTHRANGE",
+)
+FLAGS = ("DO_NOT_USE", "NO_FLAT_FIELD", "REFERENCE_PIXEL")
+
+
+def environment(folder: str | Path) -> dict[str, str]:
+    """Environment variables with which crds uses the cache and nothing else."""
+    return {
+        "CRDS_PATH": str(folder),
+        "CRDS_SERVER_URL": "https://crds-serverless.invalid",
+        "CRDS_MODE": "local",
+    }
+
+
+def official_background(
+    grating: str, filter_name: str, npix: int, instrument: int = DEFAULT_INSTRUMENT
+) -> np.ndarray:
+    """A background as reference files made before launch have it: close, and not right.
+
+    Its steps are displaced, the spots and the dust are missing, and it has a smooth error.
+
+    Parameters
+    ----------
+    grating, filter_name, npix, instrument
+        As for `demo.optics.sky_background`.
+
+    Returns
+    -------
+    ndarray, float32, shape (npix, npix)
+        Flat field in; 0 on reference pixels.
+    """
+    rng = np.random.default_rng([instrument, 30])
+    background = optics.sky_background(
+        grating, filter_name, npix, 0.1, instrument=instrument, clean=True
+    )
+    shift = max(round(5 * frame_scale(npix)), 1)
+    axis = 1 if grating == "GR150C" else 0
+    padding = [(0, 0), (0, 0)]
+    padding[axis] = (shift, 0)
+    shifted = np.pad(background, padding, mode="edge")[:npix, :npix]
+    shifted *= 1 + 0.012 * detector.smooth_field(rng, npix, 5)
+    shifted *= detector.true_flat(npix, filter_name, instrument)
+    shifted[detector.reference_pixels(npix)] = 0
+    return shifted.astype(np.float32)
+
+
+def _describe(
+    model: JwstDataModel, reftype: str, exp_type: str, grating: str, filter_name: str
+) -> None:
+    """Fill in a reference file's metadata and its definition of flags."""
+    meta = model.meta
+    meta.telescope, meta.reftype = "JWST", reftype
+    meta.instrument.name, meta.instrument.detector = "NIRISS", "NIS"
+    meta.instrument.filter, meta.instrument.pupil = grating, filter_name
+    meta.exposure.type = exp_type
+    npix = model.data.shape[0]
+    meta.subarray.name = "FULL"
+    meta.subarray.xstart = meta.subarray.ystart = 1
+    meta.subarray.xsize = meta.subarray.ysize = npix
+    meta.subarray.fastaxis, meta.subarray.slowaxis = -2, -1
+    meta.author, meta.pedigree, meta.useafter = "wfssbkg demo", "DUMMY", USE_AFTER
+    meta.description = "Simulated, for the demo only"
+    model.add_history_entry("Simulated by wfssbkg's demo; not from the telescope.")
+    # On writing, the model translates its flags into the bits defined here.
+    model.dq_def = np.array(
+        [(bit, 2**bit, name, name.replace("_", " ").lower()) for bit, name in enumerate(FLAGS)],
+        dtype=[("BIT", "i4"), ("VALUE", "u4"), ("NAME", "S40"), ("DESCRIPTION", "S80")],
+    )
+
+
+def _save(model: JwstDataModel, path: Path) -> None:
+    """Write a reference file as CRDS takes it: without an ASDF extension."""
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
+        whole, stripped = Path(folder) / path.name, Path(folder) / "stripped.fits"
+        model.save(whole)
+        with fits.open(whole) as hdus:
+            kept = fits.HDUList([hdu for hdu in hdus if hdu.name != "ASDF"])
+            kept.writeto(stripped)
+        stripped.replace(path)
+
+
+def _write_references(
+    folder: Path, npix: int, combinations: list[tuple[str, str]], instrument: int
+) -> dict[str, dict[tuple, str]]:
+    """Write all reference files; file names by reference type and selection parameters."""
+    chosen = {"FLAT": {}, "BKG": {}}
+    border = detector.reference_pixels(npix)
+    wanted = {("NIS_WFSS", *combination) for combination in combinations}
+    wanted |= {("NIS_IMAGE", "CLEAR", filter_name) for _, filter_name in combinations}
+    for number, (exp_type, grating, filter_name) in enumerate(sorted(wanted), start=1):
+        selection = exp_type, "NIS", grating, filter_name
+        flat, error, dq = detector.reference_flat(npix, filter_name, instrument)
+        name = f"jwst_niriss_flat_{9000 + number}.fits"
+        with FlatModel(data=flat, err=error, dq=dq.astype(np.uint32)) as model:
+            _describe(model, "FLAT", exp_type, grating, filter_name)
+            _save(model, folder / name)
+        chosen["FLAT"][selection] = name
+        if exp_type != "NIS_WFSS":
+            continue
+        background = official_background(grating, filter_name, npix, instrument)
+        dq = np.where(border, detector.FLAG["REFERENCE_PIXEL"] | detector.FLAG["DO_NOT_USE"], 0)
+        name = f"jwst_niriss_bkg_{9000 + number}.fits"
+        with WfssBkgModel(data=background, err=0.01 * background, dq=dq.astype(np.uint32)) as model:
+            _describe(model, "BKG", exp_type, grating, filter_name)
+            model.meta.bunit_data = "DN/s"
+            _save(model, folder / name)
+        chosen["BKG"][selection] = name
+    return chosen
+
+
+def _write_mapping(path: Path, header: dict, selector: str) -> None:
+    """Write one CRDS mapping with its checksum."""
+    from crds.refactoring.checksum import update_checksum
+
+    header = {
+        **header,
+        "derived_from": "made by wfssbkg's demo",
+        "name": path.name,
+        "observatory": "JWST",
+        "sha1sum": "0" * 40,
+    }
+    path.write_text(f"header = {pprint.pformat(header)}\n\nselector = {selector}\n")
+    update_checksum(str(path))
+
+
+def _write_mappings(folder: Path, chosen: dict[str, dict[tuple, str]]) -> list[str]:
+    """Write the context, the instrument's mapping and those of its reference types."""
+    types = {}
+    for kind, files in chosen.items():
+        name = types[kind] = f"jwst_niriss_{kind.lower()}_9001.rmap"
+        header = {
+            "classes": ("Match", "UseAfter"),
+            "file_ext": ".fits",
+            "filekind": kind,
+            "filetype": kind,
+            "instrument": "NIRISS",
+            "mapping": "REFERENCE",
+            "parkey": (PARAMETERS, ("META.OBSERVATION.DATE", "META.OBSERVATION.TIME")),
+            "suffix": kind.lower(),
+            "text_descr": f"Simulated {kind}",
+        }
+        date = USE_AFTER.replace("T", " ")
+        cases = "".join(
+            f"    {selection!r} : UseAfter({{\n        {date!r} : {file!r},\n    }}),\n"
+            for selection, file in sorted(files.items())
+        )
+        _write_mapping(folder / name, header, f"Match({{\n{cases}}})")
+    instrument = {"instrument": "NIRISS", "mapping": "INSTRUMENT", "parkey": ("REFTYPE",)}
+    entries = types | dict.fromkeys(ABSENT_TYPES, "N/A")
+    _write_mapping(folder / INSTRUMENT_MAPPING, instrument, pprint.pformat(entries))
+    pipeline = {"mapping": "PIPELINE", "parkey": ("META.INSTRUMENT.NAME",)}
+    _write_mapping(folder / CONTEXT, pipeline, pprint.pformat({"NIRISS": INSTRUMENT_MAPPING}))
+    return [CONTEXT, INSTRUMENT_MAPPING, *types.values()]
+
+
+def _write_server_config(path: Path, mappings: list[str]) -> None:
+    """Write what the client would have stored at its last contact with the server."""
+    nowhere = environment("")["CRDS_SERVER_URL"]
+    config = {
+        "bad_files_list": [],
+        "bad_files": "",
+        "connected": False,
+        "context_history": [],
+        "crds_version": {"str": "14.0.0"},
+        "edit_context": CONTEXT,
+        "force_remote_mode": False,
+        "last_synced": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
+        "mapping_url": {"jwst": f"{nowhere}/mappings/jwst"},
+        "mappings": mappings,
+        "max_bestrefs_per_rpc": 1000,
+        "max_headers_per_rpc": 1000,
+        "observatory": "jwst",
+        "operational_context": CONTEXT,
+        "reference_url": {"jwst": f"{nowhere}/references/jwst"},
+        "server": nowhere,
+        "status": "cache",
+        "versions_context": "crds-versions.txt",
+    }
+    path.write_text(pprint.pformat(config) + "\n")
+
+
+def build_cache(
+    folder: str | Path,
+    npix: int,
+    combinations: Iterable[tuple[str, str]],
+    *,
+    instrument: int = DEFAULT_INSTRUMENT,
+) -> Path:
+    """Make a CRDS cache with flats and backgrounds of the simulated instrument.
+
+    A cache that was made with the same arguments by the same code is kept.
+
+    Parameters
+    ----------
+    folder : path
+        The cache: what CRDS_PATH is to be.
+    npix : int
+        Side of the detector in pixels.
+    combinations : sequence of (str, str)
+        Grating and blocking filter. Direct images through the same blocking filters get a flat
+        as well.
+    instrument : int
+        Seed of the instrument's individual features.
+
+    Returns
+    -------
+    Path
+        The cache's folder, absolute.
+    """
+    folder, combinations = Path(folder).resolve(), sorted(set(map(tuple, combinations)))
+    digest = hashlib.sha256(repr((npix, combinations, instrument)).encode())
+    for module in (optics.__file__, detector.__file__, __file__):
+        digest.update(Path(module).read_bytes())
+    recipe = folder / "recipe.txt"
+    if recipe.is_file() and recipe.read_text() == digest.hexdigest():
+        return folder
+    recipe.unlink(missing_ok=True)
+    references = folder / "references" / "jwst" / "niriss"
+    mappings, config = folder / "mappings" / "jwst", folder / "config" / "jwst"
+    for needed in (references, mappings, config):
+        needed.mkdir(parents=True, exist_ok=True)
+    for stale in references.glob("jwst_niriss_*_9???.fits"):
+        stale.unlink()
+    chosen = _write_references(references, npix, combinations, instrument)
+    _write_server_config(config / "server_config", _write_mappings(mappings, chosen))
+    recipe.write_text(digest.hexdigest())
+    return folder

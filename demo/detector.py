@@ -1,0 +1,363 @@
+"""The detector: flat field, bad pixels, noise, cosmic rays, saturation.
+
+Images are in the detector coordinates of a rate file. Its four amplifiers each read a quarter of
+the rows.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import gaussian_filter, zoom
+from stdatamodels.jwst.datamodels import dqflags
+
+from demo.optics import DEFAULT_INSTRUMENT, FILTERS, REFERENCE_BORDER, frame_scale
+
+FLAG = dqflags.pixel
+GAIN = 1.6  # e-/DN (JDox, NIRISS detector performance)
+READ_NOISE = 10.0  # e-, of the count that a whole ramp yields
+FULL_WELL = 45000.0  # DN
+GROUP_TIME = {"NIS": 42.947, "NISRAPID": 10.737}  # s, full frame (JDox)
+AMPLIFIERS = 4
+FLAT_ERROR = 0.002  # relative error of the reference flat, a pixel
+STRIPE_RMS = 0.0025  # DN/s after STRIPE_TIME: about 0.5 % of a typical sky
+STRIPE_TIME = 800.0  # s
+COSMIC_RAYS = 1.1e-5  # hits a pixel and second
+
+
+class Rate(NamedTuple):
+    """The arrays of a rate file, each (npix, npix): DN/s, (DN/s)^2 and bit flags."""
+
+    sci: np.ndarray
+    err: np.ndarray
+    dq: np.ndarray
+    var_poisson: np.ndarray
+    var_rnoise: np.ndarray
+
+
+def reference_pixels(npix: int) -> np.ndarray:
+    """The reference pixels' border, bool, shape (npix, npix)."""
+    border = np.ones((npix, npix), dtype=bool)
+    border[REFERENCE_BORDER:-REFERENCE_BORDER, REFERENCE_BORDER:-REFERENCE_BORDER] = False
+    return border
+
+
+def smooth_field(rng: np.random.Generator, npix: int, nodes: int) -> np.ndarray:
+    """A smooth random field of standard deviation 1, float32, shape (npix, npix)."""
+    coarse = rng.standard_normal((nodes, nodes)).astype(np.float32)
+    field = zoom(coarse, npix / nodes, order=3, mode="nearest", grid_mode=True)
+    return (field - field.mean()) / field.std()
+
+
+@lru_cache(maxsize=2)
+def true_flat(npix: int, filter_name: str, instrument: int = DEFAULT_INSTRUMENT) -> np.ndarray:
+    """The detector's relative response, median 1.
+
+    Parameters
+    ----------
+    npix : int
+        Side of the detector in pixels.
+    filter_name : str
+        Blocking filter: the large-scale part differs a little between filters.
+    instrument : int
+        Seed of the detector's individual features.
+
+    Returns
+    -------
+    ndarray, float32, shape (npix, npix)
+    """
+    rng = np.random.default_rng([instrument, 2])
+    flat = 1 + 0.03 * smooth_field(rng, npix, 6) + 0.004 * smooth_field(rng, npix, 60)
+    flat += 0.014 * rng.standard_normal((npix, npix), dtype=np.float32)
+    scale = frame_scale(npix)
+    y, x = np.ogrid[:npix, :npix]
+    for _ in range(80):  # blobs of low quantum efficiency
+        x0, y0 = rng.uniform(0, npix, 2)
+        radius, depth = max(rng.uniform(2, 12) * scale, 1), rng.uniform(0.01, 0.15)
+        near = (
+            slice(max(int(y0 - 4 * radius), 0), int(y0 + 4 * radius) + 1),
+            slice(max(int(x0 - 4 * radius), 0), int(x0 + 4 * radius) + 1),
+        )
+        r2 = (x[:, near[1]] - x0) ** 2 + (y[near[0]] - y0) ** 2
+        flat[near] *= 1 - depth * np.exp(-0.5 * r2 / radius**2).astype(np.float32)
+    flat[rng.random((npix, npix), dtype=np.float32) < 5e-4] *= 0.6
+    by_filter = np.random.default_rng([instrument, 3, FILTERS.index(filter_name)])
+    flat += 0.004 * smooth_field(by_filter, npix, 6)
+    flat = (flat / np.median(flat)).astype(np.float32)
+    flat.setflags(write=False)
+    return flat
+
+
+def reference_flat(
+    npix: int, filter_name: str, instrument: int = DEFAULT_INSTRUMENT
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The flat field that the pipeline knows: the true one with an error of its own.
+
+    Parameters
+    ----------
+    npix, filter_name, instrument
+        As for `true_flat`.
+
+    Returns
+    -------
+    flat, error : ndarray, float32, shape (npix, npix)
+        NaN where there is no flat field; 1 and 0 on reference pixels.
+    dq : ndarray, uint32, shape (npix, npix)
+        NO_FLAT_FIELD and DO_NOT_USE there.
+    """
+    rng = np.random.default_rng([instrument, 4, FILTERS.index(filter_name)])
+    flat = true_flat(npix, filter_name, instrument)
+    flat = flat * (1 + FLAT_ERROR * rng.standard_normal(flat.shape, dtype=np.float32))
+    error = np.full_like(flat, FLAT_ERROR) * flat
+    missing = np.random.default_rng([instrument, 5]).random(flat.shape) < 0.0012
+    border = reference_pixels(npix)
+    missing &= ~border
+    flat[missing], error[missing] = np.nan, np.nan
+    flat[border], error[border] = 1, 0
+    dq = np.where(missing, FLAG["NO_FLAT_FIELD"] | FLAG["DO_NOT_USE"], 0).astype(np.uint32)
+    return flat, error, dq
+
+
+@lru_cache(maxsize=2)
+def bad_pixels(npix: int, instrument: int = DEFAULT_INSTRUMENT) -> np.ndarray:
+    """Permanent flags of the detector: reference pixels and about 0.5 % bad ones.
+
+    Returns
+    -------
+    ndarray, uint32, shape (npix, npix)
+    """
+    rng = np.random.default_rng([instrument, 6])
+    unusable = FLAG["DO_NOT_USE"]
+    kinds = (
+        (0.0010, FLAG["DEAD"] | unusable),
+        (0.0016, FLAG["HOT"] | unusable),
+        (0.0004, FLAG["HOT"]),
+        (0.0008, FLAG["WARM"]),
+        (0.0003, FLAG["RC"] | FLAG["OTHER_BAD_PIXEL"] | unusable),
+        (0.0002, FLAG["TELEGRAPH"] | unusable),
+        (0.0003, FLAG["UNRELIABLE_SLOPE"]),
+    )
+    dq = np.zeros((npix, npix), np.uint32)
+    draw = rng.random((npix, npix))
+    for fraction, flags in kinds:
+        dq[draw < fraction] |= np.uint32(flags)
+        draw -= fraction
+        draw[draw < 0] = 1
+    y, x = np.ogrid[:npix, :npix]
+    for _ in range(max(round(60 * frame_scale(npix) ** 2), 2)):  # clusters
+        x0, y0, radius = rng.uniform(8, npix - 8), rng.uniform(8, npix - 8), rng.uniform(0.8, 4)
+        disc = (x - x0) ** 2 + (y - y0) ** 2 < radius**2
+        dq[disc] |= np.uint32(rng.choice([FLAG["DEAD"], FLAG["HOT"]]) | unusable)
+    dq[reference_pixels(npix)] = FLAG["REFERENCE_PIXEL"] | unusable
+    dq.setflags(write=False)
+    return dq
+
+
+def stripes(rng: np.random.Generator, npix: int, exposure_time: float) -> np.ndarray:
+    """1/f noise left in a rate image, common to the columns of each amplifier.
+
+    Parameters
+    ----------
+    rng : numpy Generator
+    npix : int
+        Side of the detector in pixels.
+    exposure_time : float
+        Integration time in s.
+
+    Returns
+    -------
+    ndarray, float32, shape (npix, npix)
+        DN/s.
+    """
+    rms = STRIPE_RMS * STRIPE_TIME / exposure_time
+    height = npix // AMPLIFIERS
+    frequency = np.fft.rfftfreq(npix)
+    frequency[0] = frequency[1]
+    image = np.empty((AMPLIFIERS, height, npix), np.float32)
+    along = np.linspace(-1, 1, height, dtype=np.float32)[:, np.newaxis]
+    for amplifier in image:
+        noise = np.fft.rfft(rng.standard_normal((2, npix))) / np.sqrt(frequency)
+        common, slope = np.fft.irfft(noise, npix)
+        common = rms * (common - common.mean()) / common.std()
+        # A column takes long enough to read for the drift to change a little along it.
+        slope = 0.25 * rms * slope / slope.std()
+        amplifier[:] = common + slope * along + 0.5 * rms * rng.standard_normal()
+    return image.reshape(npix, npix)
+
+
+def _spread(mask: np.ndarray) -> np.ndarray:
+    """A mask grown by its four direct neighbours."""
+    grown = mask.copy()
+    grown[1:] |= mask[:-1]
+    grown[:-1] |= mask[1:]
+    grown[:, 1:] |= mask[:, :-1]
+    grown[:, :-1] |= mask[:, 1:]
+    return grown
+
+
+def _cosmic_rays(rng: np.random.Generator, npix: int, exposure_time: float) -> np.ndarray:
+    """Pixels in which the pipeline finds a jump, bool, shape (npix, npix)."""
+    count = rng.poisson(COSMIC_RAYS * exposure_time * npix**2)
+    y, x = rng.integers(0, npix, (2, count))
+    hit = np.zeros((npix, npix), bool)
+    hit[y, x] = True
+    for _ in range(2):  # short tracks
+        longer = rng.random(count) < 0.3
+        x, y = x[longer], y[longer]
+        step = rng.integers(-1, 2, (2, x.size))
+        x, y = np.clip([x + step[0], y + step[1]], 0, npix - 1)
+        hit[y, x] = True
+        count = x.size
+    return _spread(hit)
+
+
+def _snowballs(
+    rng: np.random.Generator, npix: int, exposure_time: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Snowballs: saturated core, flagged pixels, light left in the halo (DN/s)."""
+    core, flagged = np.zeros((2, npix, npix), bool)
+    halo = np.zeros((npix, npix), np.float32)
+    y, x = np.ogrid[:npix, :npix]
+    for _ in range(rng.poisson(0.002 * exposure_time * frame_scale(npix) ** 2)):
+        x0, y0, radius = rng.uniform(0, npix), rng.uniform(0, npix), rng.uniform(3, 9)
+        reach = int(8 * radius)
+        near = (
+            slice(max(int(y0) - reach, 0), int(y0) + reach),
+            slice(max(int(x0) - reach, 0), int(x0) + reach),
+        )
+        r = np.hypot(x[:, near[1]] - x0, y[near[0]] - y0) / radius
+        core[near] |= r < 1
+        flagged[near] |= r < 2.5
+        halo[near] += rng.uniform(0.01, 0.06) * np.exp(-0.5 * (r / 2.2) ** 2)
+    return core, flagged, halo
+
+
+def expose(
+    light: np.ndarray,
+    filter_name: str,
+    exposure_time: float,
+    readpatt: str,
+    rng: np.random.Generator,
+    *,
+    instrument: int = DEFAULT_INSTRUMENT,
+) -> Rate:
+    """What the detector and Stage 1 of the pipeline make of the light that falls on it.
+
+    Parameters
+    ----------
+    light : ndarray, float32, shape (npix, npix)
+        Light on the detector, DN/s of a pixel of response 1.
+    filter_name : str
+        Blocking filter.
+    exposure_time : float
+        Integration time in s.
+    readpatt : str
+        NIS or NISRAPID: sets the time of a group.
+    rng : numpy Generator
+    instrument : int
+        Seed of the detector's individual features.
+
+    Returns
+    -------
+    Rate
+    """
+    npix = light.shape[0]
+    features = np.random.default_rng([instrument, 7])
+    dq = bad_pixels(npix, instrument).copy()
+    rate = light * true_flat(npix, filter_name, instrument)
+    hot = (dq & (FLAG["HOT"] | FLAG["TELEGRAPH"])) > 0
+    warm = (dq & FLAG["WARM"]) > 0
+    rate[hot] += features.exponential(2.0, hot.sum()).astype(np.float32)
+    rate[warm] += features.exponential(0.05, warm.sum()).astype(np.float32)
+    rate[(dq & FLAG["DEAD"]) > 0] *= 0.02
+    read_noise = READ_NOISE * (1 + 0.08 * features.standard_normal(dq.shape, dtype=np.float32))
+    read_noise[hot | warm] *= 3
+
+    group = GROUP_TIME[readpatt]
+    time = np.full(dq.shape, exposure_time, np.float32)
+    read_loss = np.ones(dq.shape, np.float32)
+
+    core, flagged, halo = _snowballs(rng, npix, exposure_time)
+    jump = _cosmic_rays(rng, npix, exposure_time) | flagged
+    # A jump splits the ramp: the read noise of two short slopes is larger than that of a long
+    # one, and the group with the jump is lost.
+    when = rng.random(np.count_nonzero(jump), dtype=np.float32)
+    read_loss[jump] = 1 / (when**3 + (1 - when) ** 3)
+    time[jump] = max(exposure_time - group, 0.3 * exposure_time)
+
+    full = _spread(rate * exposure_time > FULL_WELL)
+    groups = np.floor(FULL_WELL / (np.maximum(rate[full], 1e-3) * group))
+    time[full] = np.minimum(np.maximum(groups, 1) * group, exposure_time)
+    read_loss[full] = exposure_time / time[full]
+    lost = np.zeros_like(full)
+    lost[full] = groups < 1
+    lost = _spread(lost) | core
+    full |= lost
+
+    read_variance = (read_noise / (GAIN * time)) ** 2 * read_loss
+    noise = np.sqrt(np.maximum(rate, 0) / (GAIN * time) + read_variance)
+    sci = rate + noise * rng.standard_normal(dq.shape, dtype=np.float32)
+    sci += stripes(rng, npix, exposure_time) + halo
+    left = jump & (rng.random(dq.shape, dtype=np.float32) < 0.06)
+    sci[left] += noise[left] * rng.exponential(2.0, left.sum()).astype(np.float32)
+    missed = rng.random(dq.shape, dtype=np.float32) < 4e-7 * exposure_time
+    sci[missed] += noise[missed] * rng.exponential(5.0, missed.sum()).astype(np.float32)
+    sci[lost] = FULL_WELL / group
+
+    dq[jump] |= FLAG["JUMP_DET"]
+    dq[full] |= FLAG["SATURATED"]
+    dq[lost] |= FLAG["DO_NOT_USE"]
+    poisson_variance = np.maximum(sci, 0) / (GAIN * time)
+    error = np.sqrt(poisson_variance + read_variance)
+
+    unusable = (dq & FLAG["DO_NOT_USE"]) > 0
+    blank = unusable & (rng.random(dq.shape, dtype=np.float32) < 0.9)
+    border = reference_pixels(npix)
+    dq[border] = FLAG["REFERENCE_PIXEL"] | FLAG["DO_NOT_USE"]
+    for array in (sci, error, poisson_variance, read_variance):
+        array[blank] = np.nan
+        array[border] = 0
+    return Rate(sci, error, dq, poisson_variance, read_variance)
+
+
+def afterglow(rng: np.random.Generator, dispersed: np.ndarray) -> np.ndarray:
+    """Persistence: a faded, blurred image of earlier, brighter traces.
+
+    Parameters
+    ----------
+    rng : numpy Generator
+    dispersed : ndarray, float32, shape (npix, npix)
+        An earlier exposure's sources on the detector, DN/s.
+
+    Returns
+    -------
+    ndarray, float32, shape (npix, npix)
+        DN/s.
+    """
+    # Traps fill in proportion to the accumulated charge, up to the full well.
+    filled = np.minimum(dispersed, 60.0)
+    return rng.uniform(0.05, 0.1) * gaussian_filter(filled, 0.8)
+
+
+def scattered_light(rng: np.random.Generator, npix: int, level: float) -> np.ndarray:
+    """A band of scattered light across the middle of the detector.
+
+    Parameters
+    ----------
+    rng : numpy Generator
+    npix : int
+        Side of the detector in pixels.
+    level : float
+        Sky level, DN/s: the band is some 5 to 15 % of it.
+
+    Returns
+    -------
+    ndarray, float32, shape (npix, npix)
+        DN/s.
+    """
+    angle, width = rng.uniform(-0.3, 0.3), rng.uniform(0.05, 0.1) * npix
+    y, x = np.ogrid[:npix, :npix]
+    y0 = npix * rng.uniform(0.4, 0.6)
+    distance = (y - y0) * np.cos(angle) - (x - npix / 2) * np.sin(angle)
+    strength = level * rng.uniform(0.05, 0.15) * (1 + 0.3 * (x / npix - 0.5))
+    return (strength * np.exp(-0.5 * (distance / width) ** 2)).astype(np.float32)

@@ -1,0 +1,201 @@
+"""Which exposures an archive holds, and where on the sky they lie."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from demo import detector, scene
+
+COMBINATIONS = (("GR150C", "F115W"), ("GR150R", "F115W"))
+# Contaminated exposures by kind; the magnitudes of their stars.
+STAR_MAGNITUDE = {"star in field": 8.0, "star outside": 8.0, "saturated star": 12.0}
+CONTAMINATIONS = (*STAR_MAGNITUDE, "crowded", "persistence", "scattered light")
+CLUSTER_DENSITY = 6000.0  # stars per arcmin^2 of a globular cluster
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """One exposure to simulate."""
+
+    grating: str
+    filter: str  # the blocking filter
+    field: int
+    dither: int
+    exposure_time: float  # s
+    sky_level: float  # DN/s
+    sky_colour: float  # see `demo.optics.sky_background`
+    ra: float  # deg, pointing of the detector's centre
+    dec: float
+    field_ra: float  # deg, the field's centre: the target of the proposal
+    field_dec: float
+    roll: float  # deg, position angle of the detector's y axis
+    date: float  # MJD of the start
+    program: int
+    readpatt: str = "NIS"
+    subarray: str = "FULL"
+    contamination: str | None = None
+
+    @property
+    def rootname(self) -> str:
+        """Name of the exposure: jw<program><observation><visit>_<group>_<exposure>_nis."""
+        group = "02101" if self.grating == "GR150C" else "04101"
+        return f"jw{self.program:05d}{self.field:03d}001_{group}_{self.dither:05d}_nis"
+
+    @property
+    def filename(self) -> str:
+        """Name of the rate file."""
+        return f"{self.rootname}_rate.fits"
+
+    @property
+    def combination(self) -> str:
+        """Grating and filter, as in GR150C-F115W."""
+        return f"{self.grating}-{self.filter}"
+
+
+def star_position(spec: Exposure, npix: int) -> tuple[float, float, float] | None:
+    """The star that contaminates an exposure: RA, Dec (deg, at its epoch), AB magnitude."""
+    if spec.contamination not in STAR_MAGNITUDE:
+        return None
+    wcs = scene.pointing_wcs(spec.ra, spec.dec, spec.roll, npix)
+    along, across = 0.71 * npix, 0.36 * npix
+    if spec.contamination == "star outside":
+        # Just outside the detector, seen by the mirror: its first order falls on the detector.
+        along = npix + 0.045 * npix
+    x, y = (along, across) if spec.grating == "GR150C" else (across, along)
+    ra, dec = wcs.all_pix2world(x, y, 0)
+    return float(ra), float(dec), STAR_MAGNITUDE[spec.contamination]
+
+
+def footprint(spec: Exposure, npix: int) -> str:
+    """The detector's corners on the sky as an S_REGION string."""
+    wcs = scene.pointing_wcs(spec.ra, spec.dec, spec.roll, npix)
+    low, high = -0.5, npix - 0.5
+    corners = wcs.all_pix2world([[low, low], [high, low], [high, high], [low, high]], 0)
+    return "POLYGON ICRS  " + " ".join(f"{value:.9f}" for value in corners.ravel())
+
+
+def _dither(rng: np.random.Generator, spec: Exposure, number: int) -> Exposure:
+    """A dither of a field: its pointing moved by 1 to 4 arcsec in each axis."""
+    east, north = (rng.uniform(1, 4, 2) * rng.choice([-1, 1], 2) / 3600).tolist()
+    return replace(
+        spec,
+        dither=number,
+        ra=(spec.field_ra + east / math.cos(math.radians(spec.field_dec))) % 360,
+        dec=spec.field_dec + north,
+        date=spec.date + 0.03 * number,
+        sky_level=spec.sky_level * rng.uniform(0.97, 1.03),
+    )
+
+
+def _fields(
+    rng: np.random.Generator,
+    combination: tuple[str, str],
+    program: int,
+    dithers: list[int],
+    levels: tuple[float, float],
+    times: tuple[float, float],
+) -> list[Exposure]:
+    """Clean exposures, one field for each number of dithers, levels spread over their range."""
+    exposures, count = [], len(dithers)
+    # One field in each part of the ranges, so that every set spans them.
+    level_parts = (rng.permutation(count) + rng.random(count)) / count
+    time_parts = (rng.permutation(count) + rng.random(count)) / count
+    for field, number in enumerate(dithers, start=1):
+        level = levels[0] * (levels[1] / levels[0]) ** level_parts[field - 1]
+        time = times[0] + time_parts[field - 1] * (times[1] - times[0])
+        groups = round(float(time) / detector.GROUP_TIME["NIS"])
+        ra, dec = rng.uniform(0, 360), float(np.degrees(np.arcsin(rng.uniform(-0.9, 0.9))))
+        base = Exposure(
+            *combination,
+            field=field,
+            dither=0,
+            exposure_time=round(groups * detector.GROUP_TIME["NIS"], 3),
+            sky_level=float(level),
+            sky_colour=rng.normal(0, 0.04),
+            ra=ra,
+            dec=dec,
+            field_ra=ra,
+            field_dec=dec,
+            roll=rng.uniform(0, 360),
+            date=rng.uniform(59800, 60600),
+            program=program,
+        )
+        exposures += [_dither(rng, base, dither) for dither in range(1, number + 1)]
+    return exposures
+
+
+def _contaminated(
+    rng: np.random.Generator, clean: list[Exposure], kinds: tuple[str, ...]
+) -> list[Exposure]:
+    """One exposure of each kind of contamination, each in a field of its own."""
+    exposures = []
+    for number, kind in enumerate(kinds, start=91):
+        model = clean[rng.integers(len(clean))]
+        ra, dec = rng.uniform(0, 360), rng.uniform(-60, 60)
+        base = replace(
+            model,
+            field=number,
+            field_ra=ra,
+            field_dec=dec,
+            roll=rng.uniform(0, 360),
+            date=rng.uniform(59800, 60600),
+            contamination=kind,
+        )
+        exposures.append(_dither(rng, base, 1))
+    return exposures
+
+
+def demo_exposures(
+    seed: int, combinations: tuple[tuple[str, str], ...] = COMBINATIONS
+) -> list[Exposure]:
+    """The exposures of the demo: nine clean ones of each combination, and two that are not.
+
+    Parameters
+    ----------
+    seed : int
+    combinations : sequence of (str, str)
+        Grating and blocking filter; the first gets an exposure with a bright star, the second
+        a hopelessly crowded one.
+
+    Returns
+    -------
+    list of Exposure
+    """
+    rng = np.random.default_rng([seed, 10])
+    exposures = []
+    spoilt = (("star in field",), ("crowded",))
+    for number, combination in enumerate(combinations):
+        clean = _fields(rng, combination, 90001 + number, [3, 3, 3], (0.4, 1.2), (600, 1500))
+        kinds = spoilt[number] if number < len(spoilt) else ()
+        exposures += clean + _contaminated(rng, clean, kinds)
+    return exposures
+
+
+def accuracy_exposures(
+    seed: int,
+    grating: str,
+    filter_name: str,
+    fields: int = 6,
+    dithers: int = 4,
+    contaminated: bool = False,
+) -> list[Exposure]:
+    """Exposures to measure accuracy on: levels 0.2 to 1.5 DN/s, 300 to 1500 s.
+
+    Parameters
+    ----------
+    seed : int
+    grating, filter_name : str
+    fields, dithers : int
+        Clean exposures: that many fields, each with that many dithers.
+    contaminated : bool
+        Add one exposure of each kind in `CONTAMINATIONS`; the clean ones stay the same.
+
+    Returns
+    -------
+    list of Exposure
+    """
+    rng = np.random.default_rng([seed, 11])
+    combination = grating, filter_name
+    clean = _fields(rng, combination, 90011, [dithers] * fields, (0.2, 1.5), (300, 1500))
+    return clean + (_contaminated(rng, clean, CONTAMINATIONS) if contaminated else [])

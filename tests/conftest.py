@@ -1,0 +1,80 @@
+"""A small simulated archive, its CRDS cache and its server, for the tests of whole scripts."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+NPIX = 256
+SCRIPTS = ("queryData.py", "makeMask.py", "makeBackgrounds.py", "finalizeBackgrounds.py")
+
+# Settings that count in pixels, for frames an eighth of the real ones.
+SMALL_FRAME = {
+    "mask": {"background_box": 32},
+    "combine": {"level_border": 16},
+}
+
+
+@dataclass
+class Archive:
+    """Where the small archive is, and how to run the scripts on it."""
+
+    folder: Path
+    crds: Path
+    url: str
+
+    def environment(self, **changes):
+        """What a user of a local CRDS cache has set, and no way to the network."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("CRDS_")}
+        return kept | {"CRDS_PATH": str(self.crds), "CRDS_MODE": "local"} | changes
+
+    def config(self, folder, **sections):
+        """A config file in `folder` for this archive; `sections` override settings."""
+        settings = {
+            "gratings": ["GR150C", "GR150R"],
+            "filters": ["F115W"],
+            "working_directory": "work",
+            "output_directory": "out",
+            "query": {"mast_url": self.url, "gaia_url": self.url},
+        }
+        for part in (SMALL_FRAME, sections):
+            for key, value in part.items():
+                if isinstance(value, dict):
+                    settings[key] = settings.get(key, {}) | value
+                else:
+                    settings[key] = value
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "config.yaml"
+        path.write_text(yaml.safe_dump(settings))
+        return path
+
+    def run(self, script, config, *options, **changes):
+        """Run a script as a user would, from a folder of its own."""
+        return subprocess.run(
+            [sys.executable, str(ROOT / script), "--config", str(config), *options],
+            env=self.environment(**changes),
+            cwd=config.parent,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory):
+    """Two combinations of full-featured exposures of 256 x 256 pixels, served on loopback."""
+    from demo import archive as simulator
+    from demo import crds_cache, server
+
+    folder = tmp_path_factory.mktemp("archive")
+    exposures = simulator.demo_exposures(seed=7)
+    combinations = sorted({(exposure.grating, exposure.filter) for exposure in exposures})
+    simulator.simulate_archive(folder / "archive", exposures, npix=NPIX, workers=1, seed=7)
+    crds_cache.build_cache(folder / "crds", NPIX, combinations)
+    with server.serve(folder / "archive") as (_, url):
+        yield Archive(folder / "archive", folder / "crds", url)

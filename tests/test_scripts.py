@@ -1,0 +1,271 @@
+"""The four scripts as a user runs them, end to end, on small simulated frames."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from stdatamodels.jwst.datamodels import WfssBkgModel
+
+from demo import score
+from tests.conftest import ROOT, SCRIPTS
+from wfssbkg import combine, exposures, masked, products
+from wfssbkg.config import read
+from wfssbkg.layout import Combination, Folder
+
+NAMES = ("GR150C-F115W", "GR150R-F115W")
+
+
+@pytest.fixture(scope="module")
+def finished(archive, tmp_path_factory):
+    """A run of all four scripts; its config and the folders of its combinations."""
+    config = archive.config(tmp_path_factory.mktemp("run"))
+    outputs = []
+    for script in SCRIPTS:
+        outputs.append(archive.run(script, config))
+        assert outputs[-1].returncode == 0, outputs[-1].stdout + outputs[-1].stderr
+    settings = read(config)
+    folders = [
+        Folder(Combination(*name.split("-")), settings.working_directory, settings.output_directory)
+        for name in NAMES
+    ]
+    return config, folders, outputs
+
+
+def test_bright_star_is_excluded_and_not_downloaded(finished):
+    _, folders, _ = finished
+    tables = [exposures.read(folder.table) for folder in folders]
+    starred = [
+        (folder, row)
+        for folder, table in zip(folders, tables, strict=True)
+        for row in table
+        if np.isfinite(row["star_gmag"])
+    ]
+    assert len(starred) == 1
+    folder, row = starred[0]
+    assert row["status"] == exposures.EXCLUDED
+    assert 7 < row["star_gmag"] < 9.5
+    assert 0 < row["star_sep"] < 2
+    assert not folder.rate(row["productFilename"]).exists()
+
+
+def test_crowded_exposure_is_rejected_with_a_reason(finished):
+    _, folders, _ = finished
+    tables = [exposures.read(folder.table) for folder in folders]
+    rejected = [row for table in tables for row in table if row["status"] == exposures.REJECTED]
+    assert len(rejected) == 1
+    assert "masked" in rejected[0]["reason"]
+
+
+def test_background_is_close_to_the_truth(finished, archive):
+    _, folders, _ = finished
+    for folder in folders:
+        truth = fits.getdata(archive.folder / "truth" / f"{folder.combination}.fits", "SCI")
+        with fits.open(folder.finished) as hdus:
+            good = products.science_pixels(truth.shape) & (hdus["NEXP"].data > 0)
+            error = score.relative_error(hdus["SCI"].data, truth, good)
+        assert score.rms(error) < 0.01
+
+
+@pytest.mark.parametrize("memory_gb", [1, 4])
+def test_median_is_that_of_the_whole_stack(finished, archive, tmp_path, memory_gb):
+    """Whatever the height of the bands."""
+    _, folders, _ = finished
+    folder = folders[0]
+    table = exposures.read(folder.table)
+    kept = table[table["status"] == exposures.ACCEPTED]
+    stack = []
+    for row in kept:
+        sci, _, mask = masked.read(folder.masked(row["productFilename"]))
+        stack.append(np.where(mask == 0, sci / np.float32(row["level"]), np.nan))
+    combined = products.read_background(folder.background)
+    with np.errstate(all="ignore"), pytest.warns(RuntimeWarning, match="All-NaN"):
+        expected = np.nanmedian(np.stack(stack), axis=0)
+    np.testing.assert_allclose(combined.sci, expected, rtol=2e-7)
+    np.testing.assert_array_equal(combined.number, np.isfinite(stack).sum(axis=0))
+
+
+@pytest.mark.parametrize("height", [1, 7, 256])
+def test_bands_of_any_height_give_the_same_median(finished, height):
+    import makeBackgrounds
+
+    config, folders, _ = finished
+    settings = read(config).combine
+    table = exposures.read(folders[0].table)
+    kept = table[table["status"] == exposures.ACCEPTED]
+    paths = [folders[0].masked(name) for name in kept["productFilename"]]
+    memory = height * 256 * len(paths) * combine.BYTES_PER_PIXEL
+    bands = list(combine.bands(256, 256, len(paths), memory))
+    assert bands[0].stop == height
+    parts = [makeBackgrounds.combine_band(rows, paths, kept["level"], settings) for rows in bands]
+    combined = products.read_background(folders[0].background)
+    np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), combined.sci)
+
+
+def test_finished_files_are_reference_files(finished):
+    _, folders, _ = finished
+    for folder in folders:
+        for path in (folder.finished, folder.finished_unflat):
+            with WfssBkgModel(str(path)) as model:
+                assert model.meta.reftype.upper() == "BKG"
+                assert model.meta.instrument.filter == folder.combination.grating
+                assert model.meta.instrument.pupil == folder.combination.filter
+                assert model.meta.exposure.type == "NIS_WFSS"
+                science = products.science_pixels(model.data.shape)
+                assert np.isfinite(model.data).all()
+                assert np.isfinite(model.err).all()
+                assert not model.data[~science].any()
+            with fits.open(path) as hdus:
+                good = science & (hdus["NEXP"].data > 0)
+                assert np.median(hdus["SCI"].data[good]) == pytest.approx(1, abs=1e-6)
+                assert "QDATE" in hdus[0].header
+                history = str(hdus[0].header["HISTORY"])
+                for word in ("jwst", "mask.threshold", "finalize.strength", "jwst_", "flat"):
+                    assert word in history
+
+
+def test_grizli_keeps_the_flat_out_file(finished):
+    """No DATE in the primary header: else grizli calls the file out of date (facts of grizli)."""
+    _, folders, _ = finished
+    for folder in folders:
+        header = fits.getheader(folder.finished)
+        assert "DATE" not in header
+        assert header["FIXFLAT"] is True
+        assert fits.getheader(folder.finished_unflat)["FIXFLAT"] is False
+
+
+def test_flat_is_put_back_by_the_pipelines_own_flat(finished, archive):
+    _, folders, _ = finished
+    for folder in folders:
+        flat_name = fits.getheader(folder.finished_unflat)["R_FLAT"].removeprefix("crds://")
+        (flat_path,) = archive.crds.rglob(flat_name)
+        with fits.open(flat_path) as flat:
+            usable = np.isfinite(flat["SCI"].data) & (flat["DQ"].data & 1 == 0)
+            flat_image = flat["SCI"].data
+        usable &= products.science_pixels(flat_image.shape)
+        ratio = fits.getdata(folder.finished_unflat, "SCI") / np.where(
+            usable, fits.getdata(folder.finished, "SCI"), 1
+        )
+        scaled = (ratio / flat_image)[usable]
+        assert scaled.std() / scaled.mean() < 1e-5
+
+
+def test_running_again_does_nothing_and_says_so(finished, archive):
+    config, folders, _ = finished
+    made = [folder.background for folder in folders] + [folder.finished for folder in folders]
+    made += [path for folder in folders for path in folder.path.glob("*_masked.fits")]
+    times = {path: path.stat().st_mtime_ns for path in made}
+    words = {
+        "queryData.py": "nothing",
+        "makeMask.py": "0 masked",
+        "makeBackgrounds.py": "nothing to do",
+        "finalizeBackgrounds.py": "nothing to do",
+    }
+    for script in SCRIPTS:
+        again = archive.run(script, config)
+        assert again.returncode == 0, again.stderr
+        assert again.stdout.count(words[script]) >= len(folders), again.stdout
+    assert {path: path.stat().st_mtime_ns for path in made} == times
+
+
+def test_a_changed_setting_is_a_reason_to_work_again(finished, archive, tmp_path):
+    config, folders, _ = finished
+    before = folders[0].finished.stat().st_mtime_ns
+    own = config.read_text() + "finalize:\n  strength: 0.5\n"
+    changed = config.with_name("changed.yaml")
+    changed.write_text(own)
+    again = archive.run("finalizeBackgrounds.py", changed, "--combination", NAMES[0])
+    assert again.returncode == 0
+    assert folders[0].finished.stat().st_mtime_ns > before
+    assert archive.run("finalizeBackgrounds.py", config).returncode == 0
+
+
+def test_local_files_go_through_without_any_network(finished, archive, tmp_path):
+    rates = tmp_path / "rates"
+    rates.mkdir()
+    for folder in finished[1]:
+        for path in folder.path.glob("*_rate.fits"):
+            shutil.copy(path, rates)
+    nowhere = "http://127.0.0.1:9"
+    query = {"source": str(rates), "gaia_g_limit": None, "mast_url": nowhere, "gaia_url": nowhere}
+    config = archive.config(tmp_path / "run", query=query)
+    for script in SCRIPTS:
+        done = archive.run(script, config, CRDS_SERVER_URL=nowhere)
+        assert done.returncode == 0, done.stdout + done.stderr
+    for folder in finished[1]:
+        ours = tmp_path / "run" / "out" / folder.finished.name
+        np.testing.assert_array_equal(
+            fits.getdata(ours, "SCI"), fits.getdata(folder.finished, "SCI")
+        )
+    assert not list((tmp_path / "run" / "work").rglob("*_rate.fits"))
+
+
+@pytest.mark.parametrize(
+    ("script", "before"), list(zip(SCRIPTS[1:], SCRIPTS[:-1], strict=True)), ids=SCRIPTS[1:]
+)
+def test_run_before_its_predecessor_names_it(archive, tmp_path, script, before):
+    done = archive.run(script, archive.config(tmp_path))
+    assert done.returncode == 1
+    # Without a table even the later scripts have to start at the beginning.
+    assert f"Run {before} first" in done.stdout or "Run queryData.py first" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_backgrounds_before_masks_names_make_mask(archive, finished, tmp_path):
+    config = archive.config(tmp_path)
+    folder = tmp_path / "work" / NAMES[0]
+    folder.mkdir(parents=True)
+    shutil.copy(finished[1][0].table, folder)
+    done = archive.run("makeBackgrounds.py", config, "--combination", NAMES[0])
+    assert done.returncode == 1
+    assert "Run makeMask.py first" in done.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_bad_config_is_one_message_and_exit_2(archive, tmp_path, script):
+    config = archive.config(tmp_path)
+    config.write_text("mask:\n  treshold: 3\n")
+    done = archive.run(script, config)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert "mask.threshold" in done.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_wrong_command_lines_exit_2(archive, tmp_path, script):
+    config = archive.config(tmp_path)
+    assert archive.run(script, config, "--combination", "GR150C-F444W").returncode == 2
+    assert archive.run(script, config, "--workers", "0").returncode == 2
+    assert archive.run(script, config, "--fast").returncode == 2
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_tells_what_the_step_does_and_what_is_next(script):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    for word in ("Step", "--config", "--combination", "--overwrite", "--workers", "Exit status"):
+        assert word in done.stdout
+
+
+def test_one_broken_exposure_is_recorded_and_passed_over(finished, archive, tmp_path):
+    rates = tmp_path / "rates"
+    rates.mkdir()
+    for path in finished[1][0].path.glob("*_rate.fits"):
+        shutil.copy(path, rates)
+    query = {"source": str(rates), "gaia_g_limit": None}
+    config = archive.config(tmp_path / "run", gratings=["GR150C"], query=query)
+    assert archive.run("queryData.py", config).returncode == 0
+    broken = sorted(rates.iterdir())[0]
+    broken.write_bytes(broken.read_bytes()[:100_000])
+    done = archive.run("makeMask.py", config)
+    assert done.returncode == 0, done.stderr
+    assert broken.name in done.stdout
+    table = exposures.read(tmp_path / "run" / "work" / NAMES[0] / f"{NAMES[0]}.fits")
+    fates = exposures.fates(table)
+    assert fates[exposures.FAILED] == [broken.name]
+    assert len(fates[exposures.ACCEPTED]) == len(table) - 1
