@@ -12,23 +12,51 @@ from __future__ import annotations
 
 import numpy as np
 
-from wfssbkg import cli, denoise, exposures, flatfield, masked, products
+from wfssbkg import cli, denoise, exposures, flatfield, masked, parallel, products
 from wfssbkg.config import Finalize, fingerprint
 from wfssbkg.layout import Folder
 
 
-def smooth_and_fill(
-    sci: np.ndarray, err: np.ndarray, settings: Finalize
-) -> tuple[np.ndarray, np.ndarray]:
-    """The background without noise and without gaps, and its uncertainty."""
-    smooth = denoise.denoise(
-        sci,
-        float(np.nanmedian(err)),
+def denoise_tile(tile: np.ndarray, typical: float, settings: Finalize) -> np.ndarray:
+    """Some rows of the background without noise."""
+    return denoise.denoise(
+        tile,
+        typical,
         patch_size=settings.patch_size,
         patch_distance=settings.patch_distance,
         strength=settings.strength,
+        discount=settings.noise == "propagated",
     )
-    return denoise.fill(smooth, size=settings.fill_size), denoise.fill(err, size=settings.fill_size)
+
+
+def denoise_background(run: cli.Run, sci: np.ndarray, err: np.ndarray) -> np.ndarray:
+    """The background without noise, in tiles; NaN where there was no value."""
+    settings = run.config.finalize
+    ready, typical = denoise.prepare(sci, err, noise=settings.noise)
+    sizes = {"patch_size": settings.patch_size, "patch_distance": settings.patch_distance}
+    tiles = list(denoise.tiles(len(ready), **sizes))
+    jobs = [(ready[taken], typical, settings) for taken, _ in tiles]
+    workers = parallel.worker_count(run.config.compute, jobs=len(jobs))
+    parts = parallel.run_in_order(
+        denoise_tile, jobs, workers=workers, description="denoising", unit="tile"
+    )
+    smooth = np.concatenate([part[kept] for part, (_, kept) in zip(parts, tiles, strict=True)])
+    return np.where(np.isfinite(sci), smooth, np.nan)
+
+
+def smooth_and_fill(
+    run: cli.Run, sci: np.ndarray, err: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The background without noise and without gaps, and its uncertainty; reference pixels NaN."""
+    inner = products.inner_pixels()
+    size = run.config.finalize.fill_size
+    images = denoise_background(run, sci[inner], err[inner]), err[inner]
+    filled = []
+    for image in images:
+        whole = np.full(sci.shape, np.nan, dtype=np.float32)
+        whole[inner] = denoise.fill(image, size=size)
+        filled.append(whole)
+    return tuple(filled)
 
 
 def finish(run: cli.Run, folder: Folder) -> None:
@@ -43,7 +71,7 @@ def finish(run: cli.Run, folder: Folder) -> None:
     ):
         cli.say(f"{outputs[0]} and {outputs[1].name} are up to date: nothing to do")
         return
-    smooth, err = smooth_and_fill(combined.sci, combined.err, run.config.finalize)
+    smooth, err = smooth_and_fill(run, combined.sci, combined.err)
     flat_out = products.finished(smooth, err, combined)
 
     latest = folder.masked(exposures.latest(combined.inputs))

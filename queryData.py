@@ -13,17 +13,37 @@ Next: makeMask.py.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from astropy.table import Table
 
 from wfssbkg import StepError, archive, cli, exposures, stars
 from wfssbkg.config import RECOMMENDED_FILTERS
+from wfssbkg.download import Fetched, download, size_in_words
 from wfssbkg.layout import Folder, star_catalog
+from wfssbkg.network import query_date
 
 
-def search(run: cli.Run) -> tuple[archive.Findings, Table | None]:
-    """What the archive has of all combinations of this run, and the bright stars of the sky."""
+def main() -> int:
+    """Search once, then walk the combinations."""
+    run = cli.start(__doc__)
+    query = run.config.query
+    findings, qdate = find_exposures(run), query_date()
+    catalog = find_bright_stars(run)
+    for folder in run.folders:
+        with run.attempt(folder):
+            table = archive.exposure_table(findings, folder.combination, query)
+            if catalog is not None:
+                stars.exclude(table, catalog, radius=query.star_radius)
+            warn_if_doubtful(folder, table)
+            table = with_earlier_results(table, folder, overwrite=run.overwrite)
+            exposures.write(table, folder.table, qdate)
+            fetched = download(table, folder, query, overwrite=run.overwrite)
+            exposures.write(table, folder.table, qdate)
+            report(table, fetched)
+    return run.exit_status()
+
+
+def find_exposures(run: cli.Run) -> archive.Findings:
+    """What the archive, or a folder, has of all combinations of this run."""
     query = run.config.query
     where = f"MAST ({query.mast_url})" if query.source == "mast" else query.source
     print(f"Searching {where}", flush=True)
@@ -32,74 +52,64 @@ def search(run: cli.Run) -> tuple[archive.Findings, Table | None]:
         f"{len(findings.exposures)} exposures of these combinations, {findings.others} other files"
     )
     say_some([f"refused: {refused}" for refused in findings.refused])
+    return findings
+
+
+def find_bright_stars(run: cli.Run) -> Table | None:
+    """The bright stars of the whole sky, from disk or from Gaia; None if they do not matter."""
+    query = run.config.query
     if query.gaia_g_limit is None:
         cli.say("no check for bright stars: query.gaia_g_limit is null")
-        return findings, None
+        return None
     path = star_catalog(run.config.working_directory, query.gaia_g_limit)
     catalog = stars.catalog(path, query, overwrite=run.overwrite)
     cli.say(
         f"{len(catalog)} stars brighter than G = {query.gaia_g_limit:g} "
         f"({path.name}, from Gaia on {catalog.meta['QDATE']})"
     )
-    return findings, catalog
+    return catalog
 
 
-def query_combination(
-    run: cli.Run, folder: Folder, findings: archive.Findings, catalog: Table | None
-) -> None:
-    """Decide which exposures of a combination to take, and download them."""
-    query = run.config.query
-    warn_if_doubtful(folder)
-    table = archive.exposure_table(findings, folder.combination, query)
-    if catalog is not None:
-        stars.exclude(table, catalog, radius=query.star_radius)
-    former = former_table(folder)
-    if former is not None and len(former) and not len(table):
-        raise StepError(f"no exposure found any more; {folder.table} is left as it was")
-    if former is not None and not run.overwrite:
-        table = archive.keep_results(table, former)
-    qdate = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
-    exposures.write(table, folder.table, qdate)
-    fetched = archive.download(table, folder, query, overwrite=run.overwrite)
-    exposures.write(table, folder.table, qdate)
-    report(table, fetched)
-
-
-def former_table(folder: Folder) -> Table | None:
-    """The exposure table of an earlier query."""
-    if not folder.table.exists():
-        return None
-    try:
-        return exposures.read(folder.table)
-    except StepError as error:
-        cli.say(f"made anew: {error}")
-        return None
-
-
-def warn_if_doubtful(folder: Folder) -> None:
+def warn_if_doubtful(folder: Folder, table: Table) -> None:
     """Say why the result of an unusual filter needs a second look."""
     if not folder.combination.recommended:
+        at_hand = sum(table["status"] == exposures.ACCEPTED)
         cli.say(
             f"WARNING: {folder.combination.filter} is not one of {', '.join(RECOMMENDED_FILTERS)}."
             " Its background has strong features that this recipe cannot reproduce, the medium\n"
-            "bands most of all, and the archive has much less data of it: check the result."
+            "bands most of all, and the archive has much less data of it "
+            f"(exposures at hand: {at_hand}): check the result."
         )
 
 
-def report(table: Table, fetched: archive.Fetched) -> None:
+def with_earlier_results(table: Table, folder: Folder, *, overwrite: bool) -> Table:
+    """The table with what later steps wrote into the one of an earlier query."""
+    if not folder.table.exists():
+        return table
+    try:
+        former = exposures.read(folder.table)
+    except StepError as error:
+        cli.say(f"made anew: {error}")
+        return table
+    if len(former) and not len(table):
+        raise StepError(f"no exposure found any more; {folder.table} is left as it was")
+    return table if overwrite else archive.keep_results(table, former)
+
+
+def report(table: Table, fetched: Fetched) -> None:
     """Say what was found, left out and why, and downloaded."""
     cli.say(archive.describe(table))
     failed = table[table["status"] == exposures.FAILED]
     say_some([f"{row['productFilename']}: {row['reason']}" for row in failed])
     if fetched.downloaded or fetched.failed:
-        size = archive.size_in_words(fetched.size)
+        size = size_in_words(fetched.size)
         cli.say(f"{fetched.downloaded} downloaded ({size}), {fetched.present} there already")
+    elif fetched.present:
+        cli.say(f"nothing to download: {fetched.present} there already")
     if fetched.failed:
         cli.say(f"{fetched.failed} could not be downloaded: run queryData.py again to retry")
     if not fetched.downloaded + fetched.present:
         raise StepError("no exposure can be used. The reasons stand above and in the table")
-    if not fetched.downloaded + fetched.failed:
-        cli.say(f"nothing to download: {fetched.present} there already")
 
 
 def say_some(lines: list[str], most: int = 10) -> None:
@@ -108,16 +118,6 @@ def say_some(lines: list[str], most: int = 10) -> None:
         cli.say(line)
     if len(lines) > most:
         cli.say(f"... and {len(lines) - most} more")
-
-
-def main() -> int:
-    """Search once, then walk the combinations."""
-    run = cli.start(__doc__)
-    findings, catalog = search(run)
-    for folder in run.folders:
-        with run.attempt(folder):
-            query_combination(run, folder, findings, catalog)
-    return run.exit_status()
 
 
 if __name__ == "__main__":

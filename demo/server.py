@@ -7,25 +7,22 @@ goes wrong; see `Fault`.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gzip
 import html
-import io
 import json
 import math
-import operator
 import re
-import shutil
 import socket
+import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 PRODUCT = "mast:JWST/product/"
 
@@ -40,11 +37,11 @@ FIELDS = {
     "checksum": "string", "publicReleaseDate": "string", "publicReleaseDate_mjd": "float",
     "isRestricted": "boolean", "isStale": "boolean",
 }  # fmt: skip
-STAR_COLUMNS = ("source_id", "ra", "dec", "pmra", "pmdec", "phot_g_mean_mag")
-SYNC_LIMIT = 2000  # rows; Gaia cuts the answers of synchronous jobs there
-COMPARE = {
-    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq,
+STAR_COLUMNS = {
+    "source_id": "INTEGER", "ra": "REAL", "dec": "REAL", "pmra": "REAL", "pmdec": "REAL",
+    "phot_g_mean_mag": "REAL",
 }  # fmt: skip
+SYNC_LIMIT = 2000  # rows; Gaia cuts the answers of synchronous jobs there
 
 
 @dataclass
@@ -56,7 +53,7 @@ class Fault:
     pattern : str
         Regular expression that is searched in the request's description, such as
         'columns', 'search page=2', 'HEAD jw…_rate.fits', 'GET jw…_rate.fits', 'gaia job',
-        'gaia phase', 'gaia result SELECT …', 'gaia notification'.
+        'gaia phase', 'gaia result SELECT …'.
     kind : str
         One of `KINDS`.
     times : int
@@ -88,23 +85,19 @@ class Fault:
 
 
 class Server(ThreadingHTTPServer):
-    """MAST and Gaia for one archive folder.
+    """MAST and Gaia for one archive folder, which is read at each request.
 
     Attributes
     ----------
-    folder : `~pathlib.Path`
-        With catalog.json and the rate files; read at each request.
     faults : list of `Fault`
         What is to go wrong; may be changed at any time.
     counts : `collections.Counter`
         How often was asked for: 'columns', 'search' (one a search, whatever its pages),
         'search page', 'head', 'download', 'gaia job', 'gaia phase', 'gaia result', …
-    queries : list of str
-        The ADQL that was asked.
     page_size : int
         The most rows of a page, whatever the client asks for.
     delay : float
-        Seconds between two blocks of 16 kB of a download.
+        Seconds between two blocks of 16 kB of an answer.
     busy : bool
         Say EXECUTING first when asked for an answer, as the archives do.
     """
@@ -116,28 +109,27 @@ class Server(ThreadingHTTPServer):
         self.folder = Path(folder)
         self.faults: list[Fault] = []
         self.counts: Counter[str] = Counter()
-        self.queries: list[str] = []
         self.page_size = 50000
         self.delay = 0.0
         self.busy = True
         self.closing = threading.Event()
+        self.jobs: dict[str, tuple[str, str]] = {}  # number -> ADQL and format
         self._lock = threading.Lock()
-        self._searches: set[str] = set()
-        self._jobs: dict[str, dict[str, Any]] = {}
 
     @property
     def url(self) -> str:
         """The address, for `query.mast_url` and `query.gaia_url`."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def catalog(self) -> dict[str, list[dict[str, Any]]]:
-        """The exposures and stars of the archive."""
-        return json.loads((self.folder / "catalog.json").read_text(encoding="utf-8"))
+    def catalog(self, part: str) -> list[dict[str, Any]]:
+        """The exposures or the stars of the archive."""
+        return json.loads((self.folder / "catalog.json").read_text(encoding="utf-8"))[part]
 
-    def count(self, what: str) -> None:
-        """Note a request."""
+    def count(self, what: str) -> int:
+        """Note a request; returns how often there was one."""
         with self._lock:
             self.counts[what] += 1
+            return self.counts[what]
 
     def fault(self, request: str) -> Fault | None:
         """The fault for a request, if there is one; uses it up."""
@@ -147,24 +139,6 @@ class Server(ThreadingHTTPServer):
                     fault.times -= 1
                     return fault
         return None
-
-    def first_time(self, search: str) -> bool:
-        """Whether a search was not asked for before; MAST answers EXECUTING at first."""
-        with self._lock:
-            new = search not in self._searches
-            self._searches.add(search)
-        return new
-
-    def add_job(self, query: str, fmt: str, phase: str) -> str:
-        """A new TAP job; its number."""
-        with self._lock:
-            number = f"{len(self._jobs) + 1}O"
-            self._jobs[number] = {"query": query, "format": fmt, "phase": phase}
-        return number
-
-    def job(self, number: str) -> dict[str, Any] | None:
-        """A TAP job."""
-        return self._jobs.get(number)
 
     def shutdown(self) -> None:
         """Stop serving, and answers that are held back."""
@@ -185,233 +159,181 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *arguments: Any) -> None:
         """Keep the screen clear."""
 
-    def do_HEAD(self) -> None:
-        """Size of a product."""
-        self._product(head=True)
-
     def do_GET(self) -> None:
-        """Downloads, and the state and results of TAP jobs."""
-        path = urlsplit(self.path).path
-        if path.startswith("/api/v0.1/Download/file"):
-            self._product(head=False)
-        elif path.startswith("/tap-server/tap/"):
-            self._tap(path.removeprefix("/tap-server/tap/").strip("/"), self._parameters())
-        else:
-            self._send(b"not found", status=404)
-
-    def do_POST(self) -> None:
-        """Searches and TAP jobs."""
+        """Answer any request."""
+        address = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        path = urlsplit(self.path).path
-        if path == "/portal/Mashup/Mashup.asmx/columnsconfig":
-            self._answer("columns", json.dumps({name: _column(name) for name in FIELDS}))
-        elif path == "/api/v0/invoke":
-            self._search(body)
-        elif path.startswith("/tap-server/tap/"):
-            self._tap(path.removeprefix("/tap-server/tap/").strip("/"), _form(body))
-        else:
-            self._send(b"not found", status=404)
+        parameters = dict(parse_qsl(body or address.query))
+        query = parameters.get("QUERY", ""), parameters.get("FORMAT", "")
+        self.fault: Fault | None = None
+        match address.path.strip("/").split("/"):
+            case ["portal", *_, "columnsconfig"]:
+                self._columns()
+            case ["api", "v0", "invoke"]:
+                self._search(json.loads(parameters.get("request", "{}")))
+            case ["api", "v0.1", "Download", "file"]:
+                self._product(parameters.get("uri", ""))
+            case ["tap-server", "tap", "sync"]:
+                self._result(*query, limit=SYNC_LIMIT)
+            case ["tap-server", "tap", "async"]:
+                self._job(*query)
+            case ["tap-server", "tap", "async", number, "phase"] if number in self.server.jobs:
+                self._phase(number)
+            case ["tap-server", "tap", "async", number, *_] if number in self.server.jobs:
+                self._result(*self.server.jobs[number])
+            case _:
+                self._send(b"not found", status=404)
+
+    do_HEAD = do_POST = do_GET  # noqa: N815
+
+    def _note(self, what: str, request: str = "") -> int:
+        """Count a request and see what is to go wrong with it."""
+        self.fault = self.server.fault(request or what)
+        return self.server.count(what)
 
     # ---- MAST
 
-    def _search(self, body: str) -> None:
-        request = json.loads(unquote(body.removeprefix("request=")))
+    def _columns(self) -> None:
+        self._note("columns")
+        columns = {
+            name: {"text": name, "type": kind, "treatNumeric": kind in ("float", "int")}
+            for name, kind in FIELDS.items()
+        }
+        self._send_json(columns)
+
+    def _search(self, request: dict[str, Any]) -> None:
         page = int(request.get("page") or 1)
-        breaker = str(request.get("cacheBreaker"))
-        first = self.server.first_time(f"{breaker} {page}")
         self.server.count("search page")
-        if page == 1 and first:
+        first = self.server.count(f"{request.get('cacheBreaker')} {page}") == 1
+        if first and page == 1:
             self.server.count("search")
         if first and self.server.busy:
-            self._send_json({"status": "EXECUTING", "msg": "", "data": [], "fields": []})
+            self._send_json({"status": "EXECUTING"})
             return
-        size = min(int(request.get("pagesize") or self.server.page_size), self.server.page_size)
-        fault = self.server.fault(f"search page={page}")
+        self.fault = self.server.fault(f"search page={page}")
         try:
-            rows = search(self.server.catalog()["exposures"], request)
+            columns, rows = search(self.server.catalog("exposures"), request)
         except ValueError as error:
             self._send_json({"status": "ERROR", "msg": str(error)})
             return
-        part = rows[(page - 1) * size : page * size]
-        if fault and fault.kind == "no rows":
-            part, fault = [], None
-        columns = _columns(request)
+        size = min(int(request.get("pagesize") or self.server.page_size), self.server.page_size)
+        part = self._spoil(rows[(page - 1) * size : page * size])
+        paging = {
+            "page": page, "pageSize": size, "pagesFiltered": math.ceil(len(rows) / size),
+            "rows": len(part), "rowsFiltered": len(rows), "rowsTotal": len(rows),
+        }  # fmt: skip
         answer = {
             "status": "COMPLETE",
-            "msg": "",
             "data": [{name: row.get(name) for name in columns} for row in part],
             "fields": [{"name": name, "type": FIELDS[name]} for name in columns],
-            "paging": {
-                "page": page,
-                "pageSize": size,
-                "pagesFiltered": math.ceil(len(rows) / size),
-                "rows": len(part),
-                "rowsFiltered": len(rows),
-                "rowsTotal": len(rows),
-            },
+            "paging": paging,
         }
-        self._send_json(answer, fault=fault)
+        self._send_json(answer)
 
-    def _product(self, *, head: bool) -> None:
-        uri = self._parameters().get("uri", "")
+    def _product(self, uri: str) -> None:
         name = uri.removeprefix(PRODUCT)
-        self.server.count("head" if head else "download")
-        fault = self.server.fault(f"{self.command} {name}")
+        self._note("head" if self.command == "HEAD" else "download", f"{self.command} {name}")
         path = self.server.folder / name
-        rows = [row for row in self.server.catalog()["exposures"] if row.get("filename") == name]
+        rows = [row for row in self.server.catalog("exposures") if row.get("filename") == name]
         if not uri.startswith(PRODUCT) or "/" in name or not rows or not path.is_file():
-            self._send(b"no such product", status=404, fault=fault)
-        elif rows[0].get("isRestricted") in (True, "true", 1):
-            self._send(b"exclusive access", status=401, fault=fault)
-        else:
-            self._send_file(path, head=head, fault=fault)
-
-    def _send_file(self, path: Path, *, head: bool, fault: Fault | None) -> None:
-        size = path.stat().st_size
-        begin, end = _range(self.headers.get("Range"), size)
+            self._send(b"no such product", status=404)
+            return
+        if rows[0].get("isRestricted") in (True, "true", 1):
+            self._send(b"exclusive access", status=401)
+            return
+        content = memoryview(path.read_bytes())
         headers = {"Accept-Ranges": "bytes", "Content-Type": "application/fits"}
-        if (begin, end) != (0, size):
-            headers["Content-Range"] = f"bytes {begin}-{end - 1}/{size}"
-        status = 206 if "Content-Range" in headers else 200
-        with path.open("rb") as file:
-            file.seek(begin)
-            if fault or end < size:
-                self._send(file.read(end - begin), status=status, headers=headers, fault=fault)
-                return
-            self._head(status, end - begin, headers)
-            if not head and not self.server.delay:
-                shutil.copyfileobj(file, self.wfile, 1 << 20)
-            elif not head:
-                self._write(file.read())
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if not asked or int(asked[1]) >= len(content):
+            self._send(content, headers=headers)
+            return
+        begin, end = int(asked[1]), min(int(asked[2] or len(content)) + 1, len(content))
+        headers["Content-Range"] = f"bytes {begin}-{end - 1}/{len(content)}"
+        self._send(content[begin:end], status=206, headers=headers)
 
     # ---- Gaia
 
-    def _tap(self, path: str, parameters: dict[str, str]) -> None:
-        parts = path.split("/")
-        if path == "sync":
-            self._run(parameters.get("QUERY", ""), parameters.get("FORMAT", ""), SYNC_LIMIT)
-        elif path == "async":
-            self._new_job(parameters)
-        elif parts[0] == "async" and (job := self.server.job(parts[1])):
-            self._job(job, "/".join(parts[2:]), parameters)
-        elif path == "notification":
-            self._answer("gaia notification", "1=The demo server stands in for Gaia\n")
-        elif path == "tables":
-            self._answer("gaia tables", _TABLES)
-        else:
-            self._send(_votable_error("no such resource"), status=404)
-
-    def _new_job(self, parameters: dict[str, str]) -> None:
-        running = parameters.get("PHASE") == "RUN"
-        number = self.server.add_job(
-            parameters.get("QUERY", ""),
-            parameters.get("FORMAT", ""),
-            ("EXECUTING" if self.server.busy else "COMPLETED") if running else "PENDING",
-        )
-        self.server.count("gaia job")
-        fault = self.server.fault("gaia job")
+    def _job(self, query: str, kind: str) -> None:
+        number = str(self._note("gaia job"))
+        self.server.jobs[number] = query, kind
         location = {"Location": f"{self.server.url}/tap-server/tap/async/{number}"}
-        self._send(b"", status=303, headers=location, fault=fault)
+        self._send(b"", status=303, headers=location)
 
-    def _job(self, job: dict[str, Any], what: str, parameters: dict[str, str]) -> None:
-        if what == "phase" and self.command == "POST":
-            job["phase"] = "EXECUTING" if parameters.get("PHASE") == "RUN" else "ABORTED"
-            self._answer("gaia phase", job["phase"])
-        elif what == "phase":
-            self._answer("gaia phase", job["phase"])
-            if job["phase"] == "EXECUTING":
-                job["phase"] = "COMPLETED"
-        elif what == "results/result":
-            self._run(job["query"], job["format"], None)
-        else:
-            self._answer("gaia error", "the demo server knows no more about this job")
+    def _phase(self, number: str) -> None:
+        self._note("gaia phase")
+        first = self.server.count(f"phase of job {number}") == 1
+        self._send(b"EXECUTING" if first and self.server.busy else b"COMPLETED")
 
-    def _run(self, query: str, fmt: str, limit: int | None) -> None:
-        self.server.count("gaia result")
-        self.server.queries.append(query)
-        fault = self.server.fault(f"gaia result {query}")
+    def _result(self, query: str, kind: str, limit: int | None = None) -> None:
+        self._note("gaia result", f"gaia result {query}")
         try:
-            names, rows = select(self.server.catalog()["stars"], query)
+            names, rows = select(self.server.catalog("stars"), query)
         except ValueError as error:
-            self._send(_votable_error(str(error)), status=400)
+            self._send(_votable("ERROR", str(error)), status=400)
             return
-        if fault and fault.kind == "no rows":
-            rows, fault = [], None
-        if fault and fault.kind == "short":
-            rows, fault = rows[: len(rows) // 2], None
-        content = _votable(names, rows[:limit])
-        if fmt == "votable_gzip":
+        content = _votable("OK", table=_table(names, self._spoil(rows)[:limit]))
+        if kind == "votable_gzip":
             content = gzip.compress(content)
-        self._send(content, headers={"Content-Type": "application/x-votable+xml"}, fault=fault)
+        self._send(content, headers={"Content-Type": "application/x-votable+xml"})
 
     # ---- sending
 
-    def _parameters(self) -> dict[str, str]:
-        return _form(urlsplit(self.path).query)
+    def _spoil(self, rows: list[Any]) -> list[Any]:
+        """The rows that are left of an answer that is to be wrong but well formed."""
+        if self.fault and self.fault.kind in ("no rows", "short"):
+            rows = [] if self.fault.kind == "no rows" else rows[: len(rows) // 2]
+            self.fault = None
+        return rows
 
-    def _answer(self, what: str, text: str) -> None:
-        self.server.count(what)
-        self._send(text.encode(), fault=self.server.fault(what))
-
-    def _send_json(self, value: Any, *, fault: Fault | None = None) -> None:
-        headers = {"Content-Type": "application/json"}
-        self._send(json.dumps(value).encode(), headers=headers, fault=fault)
-
-    def _head(self, status: int, length: int, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(length))
-        self.end_headers()
+    def _send_json(self, value: Any) -> None:
+        self._send(json.dumps(value).encode(), headers={"Content-Type": "application/json"})
 
     def _send(
         self,
-        content: bytes,
+        content: bytes | memoryview,
         *,
         status: int = 200,
         headers: dict[str, str] | None = None,
-        fault: Fault | None = None,
     ) -> None:
-        kind = fault.kind if fault else ""
-        if kind == "refused":
-            self._break_off()
-            return
+        """Send an answer, or what the fault makes of it."""
+        kind = self.fault.kind if self.fault else ""
+        broken_off = kind in ("refused", "half", "stall")
+        half = content[: len(content) // 2]
         if kind.isdigit():
             status, content = int(kind), b"out of order"
-            headers = {"Retry-After": f"{fault.value:g}"} if kind == "503" else {}
-        if kind == "html":
+            headers = {"Retry-After": f"{self.fault.value:g}"} if kind == "503" else {}
+        elif kind == "html":
             status, headers = 200, {"Content-Type": "text/html"}
-        content = {
-            "html": b"<!DOCTYPE html><html><body>Please log in</body></html>",
-            "empty": b"",
-            "malformed": content[: len(content) // 2],
-            "short": content[: len(content) // 2],
-        }.get(kind, content)
-        self._head(status, len(content), headers)
-        if self.command == "HEAD":
-            return
-        self._write(content[: len(content) // 2] if kind in ("half", "stall") else content)
+            content = b"<!DOCTYPE html><html><body>Please log in</body></html>"
+        elif kind in ("empty", "malformed", "short"):
+            content = b"" if kind == "empty" else half
+        if kind != "refused" and not (broken_off and self.command == "HEAD"):
+            self.send_response(status)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self._write(half if broken_off else content)
         if kind == "stall":
-            self.server.closing.wait(fault.value)
-        if kind in ("half", "stall"):
-            self._break_off()
+            self.server.closing.wait(self.fault.value)
+        if broken_off:
+            with contextlib.suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
 
-    def _write(self, content: bytes) -> None:
-        step = 16384
-        for begin in range(0, len(content), step):
-            self.wfile.write(content[begin : begin + step])
-            if self.server.delay:
-                self.server.closing.wait(self.server.delay)
-
-    def _break_off(self) -> None:
-        with contextlib.suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RDWR)
-        self.close_connection = True
+    def _write(self, content: bytes | memoryview) -> None:
+        block = 16384 if self.server.delay else 1 << 20
+        for begin in range(0, len(content), block):
+            self.wfile.write(content[begin : begin + block])
+            self.server.closing.wait(self.server.delay)
 
 
-def search(rows: list[dict[str, Any]], request: dict[str, Any]) -> list[dict[str, Any]]:
+def search(
+    rows: list[dict[str, Any]], request: dict[str, Any]
+) -> tuple[list[str], list[dict[str, Any]]]:
     """
-    The rows that pass the filters of a request to MAST's keyword service.
+    The columns of a request to MAST's keyword service, and the rows that pass its filters.
 
     Raises
     ------
@@ -423,11 +345,12 @@ def search(rows: list[dict[str, Any]], request: dict[str, Any]) -> list[dict[str
     filters = request["params"].get("filters")
     if not filters:
         raise ValueError("at least one filter is needed")
-    unknown = {item["paramName"] for item in filters} | set(_columns(request))
-    unknown -= set(FIELDS)
+    wanted = request["params"].get("columns") or "*"
+    columns = [name.strip() for name in wanted.split(",")] if wanted != "*" else list(FIELDS)
+    unknown = {*columns, *(item["paramName"] for item in filters)} - set(FIELDS)
     if unknown:
         raise ValueError(f"unknown columns {', '.join(sorted(unknown))}")
-    return [row for row in rows if all(_passes(row.get(f["paramName"]), f) for f in filters)]
+    return columns, [r for r in rows if all(_passes(r.get(f["paramName"]), f) for f in filters)]
 
 
 def _passes(value: Any, condition: dict[str, Any]) -> bool:
@@ -448,115 +371,54 @@ def _passes(value: Any, condition: dict[str, Any]) -> bool:
 
 def select(stars: list[dict[str, Any]], query: str) -> tuple[list[str], list[tuple]]:
     """
-    Answer a query in a small part of ADQL: columns or COUNT(*), and comparisons joined by AND.
-
-    Returns
-    -------
-    names : list of str
-    rows : list of tuples
+    Answer a query in ADQL, as far as SQLite understands it too; names and rows.
 
     Raises
     ------
     ValueError
         If the query is more than that.
     """
-    match = re.fullmatch(
-        r"\s*SELECT\s+(?:TOP\s+(\d+)\s+)?(.+?)\s+FROM\s+gaiadr3\.gaia_source(?:_lite)?"
-        r"(?:\s+WHERE\s+(.+?))?\s*",
-        query,
-        re.IGNORECASE | re.DOTALL,
-    )
-    if not match:
-        raise ValueError(f"the demo server does not understand: {query}")
-    top, wanted, where = match.groups()
-    conditions = re.split(r"\s+AND\s+", where, flags=re.IGNORECASE) if where else []
-    tests = [_condition(condition) for condition in conditions]
-    chosen = [star for star in stars if all(test(star) for test in tests)]
-    counting = re.fullmatch(r"COUNT\(\*\)(?:\s+AS\s+(\w+))?", wanted, re.IGNORECASE)
-    if counting:
-        return [counting[1] or "count_all"], [(len(chosen),)]
-    names = [name.strip().lower() for name in wanted.split(",")]
-    if unknown := set(names) - set(STAR_COLUMNS):
-        raise ValueError(f"unknown columns {', '.join(sorted(unknown))}")
-    chosen = chosen[: int(top)] if top else chosen
-    return names, [tuple(star.get(name) for name in names) for star in chosen]
+    database = sqlite3.connect(":memory:")
+    database.execute("ATTACH ':memory:' AS gaiadr3")
+    columns = ", ".join(f"{name} {kind}" for name, kind in STAR_COLUMNS.items())
+    database.execute(f"CREATE TABLE gaiadr3.gaia_source_lite ({columns})")
+    database.execute("CREATE VIEW gaiadr3.gaia_source AS SELECT * FROM gaia_source_lite")
+    rows = [[star.get(name) for name in STAR_COLUMNS] for star in stars]
+    marks = ", ".join("?" * len(STAR_COLUMNS))
+    database.executemany(f"INSERT INTO gaiadr3.gaia_source_lite VALUES ({marks})", rows)
+    sql = re.sub(r"(?is)SELECT\s+TOP\s+(\d+)(.*)", r"SELECT\2 LIMIT \1", query)
+    with contextlib.closing(database), contextlib.suppress(sqlite3.Error):
+        cursor = database.execute(sql)
+        if cursor.description:
+            return [column[0] for column in cursor.description], cursor.fetchall()
+    raise ValueError(f"the demo server does not understand: {query}")
 
 
-def _condition(text: str) -> Callable[[dict[str, Any]], bool]:
-    match = re.fullmatch(r"\s*(\w+)\s*(<=|>=|<|>|=)\s*([-+.\deE]+)\s*", text)
-    if not match or match[1].lower() not in STAR_COLUMNS:
-        raise ValueError(f"the demo server does not understand: {text}")
-    name, compare, number = match[1].lower(), COMPARE[match[2]], float(match[3])
-    return lambda star: star.get(name) is not None and compare(float(star[name]), number)
-
-
-def _votable(names: list[str], rows: list[tuple]) -> bytes:
-    """A VOTable; an empty cell is a null."""
-    # Gaia writes this one in capitals, whatever was asked for.
-    shown = {"source_id": "SOURCE_ID"}
+def _table(names: list[str], rows: list[tuple]) -> str:
+    """The rows as the table of a VOTable; an empty cell is a null."""
+    shown = {"source_id": "SOURCE_ID"}  # as Gaia writes it, whatever was asked for
+    types = {name: "double" if STAR_COLUMNS.get(name) == "REAL" else "long" for name in names}
     fields = "".join(
-        f'<FIELD name="{shown.get(name, name)}" datatype="{_datatype(name)}"/>' for name in names
+        f'<FIELD name="{shown.get(name, name)}" datatype="{kind}"/>' for name, kind in types.items()
     )
-    text = io.StringIO()
-    text.write(
+    cells = [["" if value is None else repr(value) for value in row] for row in rows]
+    lines = "".join(f"<TR><TD>{'</TD><TD>'.join(row)}</TD></TR>" for row in cells)
+    return f"<TABLE>{fields}<DATA><TABLEDATA>{lines}</TABLEDATA></DATA></TABLE>"
+
+
+def _votable(status: str, message: str = "", table: str = "") -> bytes:
+    return (
         '<?xml version="1.0" encoding="UTF-8"?>'
         '<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3">'
-        '<RESOURCE type="results"><INFO name="QUERY_STATUS" value="OK"/>'
-        f"<TABLE>{fields}<DATA><TABLEDATA>"
-    )
-    for row in rows:
-        cells = ("" if value is None else repr(value) for value in row)
-        text.write(f"<TR>{''.join(f'<TD>{cell}</TD>' for cell in cells)}</TR>")
-    text.write("</TABLEDATA></DATA></TABLE></RESOURCE></VOTABLE>")
-    return text.getvalue().encode()
-
-
-def _datatype(name: str) -> str:
-    return "double" if name in STAR_COLUMNS[1:] else "long"
-
-
-def _votable_error(message: str) -> bytes:
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?><VOTABLE version="1.4">'
-        '<RESOURCE type="results"><INFO name="QUERY_STATUS" value="ERROR">'
-        f"{html.escape(message)}</INFO></RESOURCE></VOTABLE>"
+        f'<RESOURCE type="results"><INFO name="QUERY_STATUS" value="{status}">'
+        f"{html.escape(message)}</INFO>{table}</RESOURCE></VOTABLE>"
     ).encode()
-
-
-_TABLES = (
-    '<?xml version="1.0" encoding="UTF-8"?><vod:tableset '
-    'xmlns:vod="http://www.ivoa.net/xml/VODataService/v1.1"><schema><name>gaiadr3</name><table>'
-    "<name>gaiadr3.gaia_source_lite</name>"
-    + "".join(f"<column><name>{name}</name></column>" for name in STAR_COLUMNS)
-    + "</table></schema></vod:tableset>"
-)
-
-
-def _columns(request: dict[str, Any]) -> list[str]:
-    wanted = request["params"].get("columns") or "*"
-    return list(FIELDS) if wanted == "*" else [name.strip() for name in wanted.split(",")]
-
-
-def _column(name: str) -> dict[str, Any]:
-    return {"text": name, "type": FIELDS[name], "treatNumeric": FIELDS[name] in ("float", "int")}
-
-
-def _form(text: str) -> dict[str, str]:
-    return {name: values[-1] for name, values in parse_qs(text).items()}
-
-
-def _range(header: str | None, size: int) -> tuple[int, int]:
-    """First byte and the one after the last of a Range header."""
-    match = re.fullmatch(r"bytes=(\d+)-(\d*)", header or "")
-    if not match or int(match[1]) >= size:
-        return 0, size
-    return int(match[1]), min(int(match[2]) + 1 if match[2] else size, size)
 
 
 @contextlib.contextmanager
 def serve(folder: Path, port: int = 0) -> Iterator[tuple[Server, str]]:
     """
-    Serve an archive folder in a thread of this process.
+    Serve an archive folder in a thread of this process; yields the server and its address.
 
     Parameters
     ----------
@@ -565,43 +427,12 @@ def serve(folder: Path, port: int = 0) -> Iterator[tuple[Server, str]]:
         and the rate files.
     port : int
         0 for any that is free.
-
-    Yields
-    ------
-    server : `Server`
-    url : str
-        Its address.
     """
     with Server(folder, port) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
             yield server, server.url
         finally:
             server.shutdown()
             thread.join()
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Serve until Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m demo.server", description=__doc__)
-    parser.add_argument("folder", type=Path, help="archive folder with catalog.json")
-    parser.add_argument("--port", type=int, default=0, help="default: any that is free")
-    parser.add_argument(
-        "--fault",
-        nargs=3,
-        action="append",
-        default=[],
-        metavar=("PATTERN", "KIND", "TIMES"),
-        help=f"what is to go wrong; kinds: {', '.join(Fault.KINDS)}",
-    )
-    options = parser.parse_args(arguments)
-    with Server(options.folder, options.port) as server:
-        server.faults += [Fault(pattern, kind, int(n)) for pattern, kind, n in options.fault]
-        print(server.url, flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever()
-
-
-if __name__ == "__main__":
-    main()

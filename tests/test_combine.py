@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 from astropy.stats import sigma_clipped_stats
@@ -58,7 +60,7 @@ def stack(n, seed=0, shape=(40, 50), missing=0.3):
 @given(n=st.integers(1, 12), seed=st.integers(0, 100), missing=st.sampled_from([0, 0.3, 0.9]))
 def test_median_equals_numpys(n, seed, missing):
     values, noise = stack(n, seed, (6, 7), missing)
-    median, _, number = combine.combine(values, noise)
+    median, _, number = combine.median(values, noise)
     empty = np.isnan(values).all(axis=0)
     with np.errstate(all="ignore"):
         expected = np.nanmedian(np.where(empty, 0, values), axis=0)
@@ -72,13 +74,13 @@ def test_uncertainty_of_the_median_is_calibrated(n):
     rng = np.random.default_rng(n)
     noise = np.full((n, 200, 200), 0.05, dtype=np.float32)
     values = rng.normal(1, noise).astype(np.float32)
-    median, uncertainty, _ = combine.combine(values, noise)
+    median, uncertainty, _ = combine.median(values, noise)
     assert np.std((median - 1) / uncertainty) == pytest.approx(1, abs=0.03)
 
 
 def test_uncertainty_with_unequal_noise_and_gaps():
     values, noise = stack(24, shape=(200, 200))
-    median, uncertainty, number = combine.combine(values, noise)
+    median, uncertainty, number = combine.median(values, noise)
     pull = (median - 1) / uncertainty
     assert np.std(pull[number > 10]) == pytest.approx(1, abs=0.1)
 
@@ -86,10 +88,11 @@ def test_uncertainty_with_unequal_noise_and_gaps():
 def test_no_exposure_gives_nan_and_no_warning(recwarn):
     values, noise = stack(3, shape=(4, 4))
     values[:, 0, 0] = np.nan
-    median, uncertainty, number = combine.combine(values, noise)
-    assert np.isnan(median[0, 0])
-    assert np.isnan(uncertainty[0, 0])
-    assert number[0, 0] == 0
+    for estimator in (combine.median, functools.partial(combine.weighted_mean, clip_sigma=4.0)):
+        value, uncertainty, number = estimator(values, noise)
+        assert np.isnan(value[0, 0])
+        assert np.isnan(uncertainty[0, 0])
+        assert number[0, 0] == 0
     assert not recwarn.list
 
 
@@ -97,7 +100,60 @@ def test_clipping_leaves_out_the_outlier():
     values = np.full((9, 2, 2), 1, dtype=np.float32)
     values += np.linspace(-0.01, 0.01, 9, dtype=np.float32)[:, None, None]
     values[0, 0, 0] = 50
-    median, _, number = combine.combine(values, np.full_like(values, 0.01), clip_sigma=2)
+    median, _, number = combine.median(values, np.full_like(values, 0.01), clip_sigma=2)
     assert number[0, 0] == 8
     assert number[1, 1] == 9
     assert median[0, 0] == pytest.approx(np.median(values[1:, 0, 0]))
+
+
+@given(n=st.integers(1, 12), seed=st.integers(0, 100), missing=st.sampled_from([0, 0.3, 0.9]))
+def test_weighted_mean_without_outliers_is_the_weighted_mean(n, seed, missing):
+    values, noise = stack(n, seed, (6, 7), missing)
+    mean, uncertainty, number = combine.weighted_mean(values, noise, 50.0)
+    counts = np.isfinite(values)
+    weight = np.where(counts, 1 / noise.astype(float) ** 2, 0)
+    total = np.where(counts, values, 0).astype(float)
+    known = counts.any(axis=0)
+    expected = (weight * total).sum(axis=0)[known] / weight.sum(axis=0)[known]
+    np.testing.assert_allclose(mean[known], expected, rtol=1e-6)
+    np.testing.assert_allclose(uncertainty[known], weight.sum(axis=0)[known] ** -0.5, rtol=1e-6)
+    np.testing.assert_array_equal(number, counts.sum(axis=0))
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 8, 24])
+def test_uncertainty_of_the_weighted_mean_is_calibrated_at_every_coverage(n):
+    values, noise = stack(n, seed=n, shape=(200, 200), missing=0.4)
+    mean, uncertainty, number = combine.weighted_mean(values, noise, 4.0)
+    for coverage in np.unique(number[number > 0]):
+        pull = ((mean - 1) / uncertainty)[number == coverage]
+        if len(pull) > 1000:
+            robust = 1.4826 * np.median(np.abs(pull - np.median(pull)))
+            assert robust == pytest.approx(1, abs=0.1)
+
+
+def test_weighted_mean_leaves_out_outliers_by_their_predicted_noise():
+    values = np.full((6, 1, 2), 1, dtype=np.float32)
+    noise = np.full_like(values, 0.01)
+    values[5, 0, 0] = 1.2  # far off
+    values[5, 0, 1], noise[5, 0, 1] = 1.2, 0.1  # as far, but noisy
+    mean, _, number = combine.weighted_mean(values, noise, 4.0)
+    assert number.tolist() == [[5, 6]]
+    assert mean[0, 0] == 1
+    assert 1 < mean[0, 1] < 1.001
+
+
+def test_fitted_level_is_right_whatever_the_background_looks_like():
+    rng = np.random.default_rng(8)
+    background = 1 + 0.1 * rng.random((100, 120))
+    background[0, 0] = np.nan
+    err = rng.uniform(0.01, 0.05, background.shape)
+    sci = 0.7 * background + rng.normal(0, err)
+    counts = rng.random(background.shape) < 0.8
+    sci[~counts] = 99
+    sci[50] += 5  # a trace that the mask missed
+    assert combine.fit_level(sci, err, counts, background) == pytest.approx(0.7, abs=0.001)
+
+
+def test_fitted_level_of_no_pixels_is_an_error():
+    with pytest.raises(StepError, match="no unmasked pixel"):
+        combine.fit_level(*np.ones((2, 9, 9)), np.zeros((9, 9), bool), np.ones((9, 9)))

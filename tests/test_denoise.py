@@ -3,7 +3,7 @@ import pytest
 
 from wfssbkg import denoise
 
-SETTINGS = {"patch_size": 5, "patch_distance": 6, "strength": 0.8}
+SETTINGS = {"patch_size": 5, "patch_distance": 6, "strength": 0.8, "discount": True}
 NOISE = 0.01
 
 
@@ -18,23 +18,68 @@ def noisy(truth, seed=4):
     return (truth + np.random.default_rng(seed).normal(0, NOISE, truth.shape)).astype(np.float32)
 
 
-def test_noise_goes_and_structure_stays():
+def smooth(image, err=None, noise="propagated", **changes):
+    err = np.full(image.shape, NOISE) if err is None else err
+    ready, typical = denoise.prepare(image, err, noise=noise)
+    return denoise.denoise(ready, typical, **(SETTINGS | changes))
+
+
+@pytest.mark.parametrize("noise", ["propagated", "estimated"])
+def test_noise_goes_and_structure_stays(noise):
     truth = sky_with_step_and_spot()
-    smooth = denoise.denoise(noisy(truth), NOISE, **SETTINGS)
-    assert np.std(smooth - truth) < 0.5 * NOISE
-    assert smooth[60, 30] - smooth[60, 50] == pytest.approx(-0.06, abs=0.01)
-    assert smooth[20, 73] - smooth[20, 68] == pytest.approx(0.0515, abs=0.01)
+    result = smooth(noisy(truth), noise=noise)
+    assert np.std(result - truth) < 0.5 * NOISE
+    assert result[60, 30] - result[60, 50] == pytest.approx(-0.06, abs=0.01)
+    assert result[20, 73] - result[20, 68] == pytest.approx(0.0515, abs=0.01)
 
 
-def test_pixels_without_a_value_stay_so_and_do_no_harm():
+def test_the_noise_is_found_or_taken():
+    image = noisy(np.ones((200, 200)))
+    err = np.full(image.shape, 0.5)
+    assert denoise.prepare(image, err, noise="estimated")[1] == pytest.approx(NOISE, rel=0.05)
+    assert denoise.prepare(image, err, noise="propagated")[1] == 0.5
+
+
+def test_pixels_without_a_value_do_no_harm():
     truth = sky_with_step_and_spot()
     image = noisy(truth)
     empty = np.random.default_rng(5).random(truth.shape) < 0.05
     empty[100:110, 100:110] = True
     image[empty] = np.nan
-    smooth = denoise.denoise(image, NOISE, **SETTINGS)
-    np.testing.assert_array_equal(np.isnan(smooth), empty)
-    assert np.std((smooth - truth)[~empty]) < 0.5 * NOISE
+    err = np.where(empty, np.nan, NOISE)
+    result = smooth(image, err)
+    assert np.isfinite(result).all()
+    assert np.std((result - truth)[~empty]) < 0.5 * NOISE
+
+
+def test_a_large_hole_is_bridged():
+    image = noisy(np.ones((120, 140)))
+    image[:, 20:100] = np.nan
+    ready, _ = denoise.prepare(image, np.full(image.shape, NOISE), noise="propagated")
+    np.testing.assert_allclose(ready[:, 20:100], 1, atol=NOISE)
+
+
+def test_noisy_pixels_do_not_stand_out():
+    truth = sky_with_step_and_spot()
+    rng = np.random.default_rng(6)
+    few = rng.random(truth.shape) < 0.02
+    err = np.where(few, 10 * NOISE, NOISE)
+    image = (truth + rng.normal(0, err)).astype(np.float32)
+    result = smooth(image, err)
+    assert np.std((result - truth)[few]) < NOISE
+
+
+def test_tiles_give_the_same_as_the_whole():
+    image = noisy(np.tile(sky_with_step_and_spot(), (5, 1)))
+    whole = smooth(image)
+    ready, typical = denoise.prepare(image, np.full(image.shape, NOISE), noise="propagated")
+    sizes = {"patch_size": SETTINGS["patch_size"], "patch_distance": SETTINGS["patch_distance"]}
+    parts = [
+        denoise.denoise(ready[taken], typical, **SETTINGS)[inner]
+        for taken, inner in denoise.tiles(len(ready), **sizes)
+    ]
+    assert len(parts) == 3
+    np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-3 * NOISE)
 
 
 def test_no_strength_changes_nothing():

@@ -100,3 +100,42 @@ def test_bad_pixels_are_no_sources():
     image[bad] = np.nan
     found = mask.find_sources(image, np.ones(SHAPE), bad, **SETTINGS)
     assert not found.any()
+
+
+TRACES = {"scales": [[10, 1.1], [16, 4]], "threshold": 3.0, "depth": 0.4}
+
+
+@pytest.mark.parametrize("along_x", [True, False])
+def test_traces_below_the_noise_are_found_along_the_dispersion_only(along_x):
+    image, sigma = noise_image(), 0.02
+    trace = np.zeros(SHAPE, dtype=bool)
+    trace[100:104, 40:160] = True
+    image[trace] += 0.8 * sigma
+    noise = np.full(SHAPE, sigma)
+    found = mask.find_traces(image, noise, NONE_BAD, along_x=along_x, **TRACES)
+    assert (found[trace].mean() > 0.8) == along_x
+    assert found[~mask.grow(trace, 12)].mean() < 0.02
+
+
+def test_traces_are_found_across_bad_pixels_and_odd_shapes():
+    image, sigma = noise_image()[:193, :211].copy(), 0.02
+    bad = np.random.default_rng(9).random(image.shape) < 0.1
+    image[100:104, 40:160] += sigma
+    image[bad] = 1e6
+    found = mask.find_traces(image, np.full(image.shape, sigma), bad, along_x=True, **TRACES)
+    assert found.shape == image.shape
+    assert found[100:104, 40:160].mean() > 0.9
+    assert found[:80].mean() < 0.02
+
+
+def test_what_is_significant_but_faint_stays():
+    image = np.full(SHAPE, 0.01, np.float32)  # everywhere half of the noise
+    found = mask.find_traces(
+        image, np.full(SHAPE, 0.02), NONE_BAD, along_x=True, **(TRACES | {"depth": 0.6})
+    )
+    assert not found.any()
+
+
+def test_nothing_is_found_where_all_is_bad():
+    image = np.full(SHAPE, np.nan, np.float32)
+    assert not mask.find_traces(image, image, ~NONE_BAD, along_x=True, **TRACES).any()

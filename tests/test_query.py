@@ -67,7 +67,6 @@ class User:
 @pytest.fixture
 def archive(tmp_path):
     with tiny_archive(tmp_path / "archive", count=0) as made:
-        made.server.busy = False
         yield made
 
 
@@ -98,6 +97,7 @@ def test_first_and_second_run(user, archive):
     assert f"'../{rate_name(8)}' is not the name" in output
     assert "2 downloaded (0.1 MB), 0 there already" in output
     assert "downloading" in errors
+    assert "astroquery" not in output + errors
     assert user.files() == ["GR150C-F115W.fits", rate_name(1), rate_name(2)]
     assert not list(user.home.rglob(rate_name(8)))
     table = user.table()
@@ -200,6 +200,7 @@ def test_an_unusual_filter_comes_with_a_warning(user, archive):
     user.folder().table.write_bytes(b"no table")
     output, _ = user.run()
     assert output.count("WARNING: F140M is not one of F115W, F150W, F200W") == 1
+    assert "(exposures at hand: 1)" in output
     assert "made anew" in output
     assert len(user.table()) == 1
 

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from astropy.io import fits
 from stdatamodels.jwst.datamodels import WfssBkgModel
 
 from demo import score
+from makeBackgrounds import Exposure, combine_band
 from tests.conftest import ROOT, SCRIPTS
 from wfssbkg import combine, exposures, masked, products
 from wfssbkg.config import read
@@ -69,39 +71,57 @@ def test_background_is_close_to_the_truth(finished, archive):
         assert score.rms(error) < 0.01
 
 
-@pytest.mark.parametrize("memory_gb", [1, 4])
-def test_median_is_that_of_the_whole_stack(finished, archive, tmp_path, memory_gb):
-    """Whatever the height of the bands."""
-    _, folders, _ = finished
-    folder = folders[0]
+@pytest.fixture(scope="module")
+def median_run(finished, archive, tmp_path_factory):
+    """The masked exposures of the first combination, combined by their median."""
+    place = tmp_path_factory.mktemp("median")
+    shutil.copytree(
+        finished[1][0].path,
+        place / "work" / NAMES[0],
+        ignore=shutil.ignore_patterns("*_rate.fits", "*_refined.fits"),
+    )
+    choice = {"estimator": "median", "refinements": 0, "remove_stripes": False}
+    config = archive.config(place, gratings=["GR150C"], combine=choice)
+    done = archive.run("makeBackgrounds.py", config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return config, Folder(Combination("GR150C", "F115W"), place / "work", place / "out")
+
+
+def accepted(folder):
     table = exposures.read(folder.table)
-    kept = table[table["status"] == exposures.ACCEPTED]
+    return table[table["status"] == exposures.ACCEPTED]
+
+
+def test_median_is_that_of_the_whole_stack(median_run):
+    _, folder = median_run
     stack = []
-    for row in kept:
+    for row in accepted(folder):
         sci, _, mask = masked.read(folder.masked(row["productFilename"]))
         stack.append(np.where(mask == 0, sci / np.float32(row["level"]), np.nan))
     combined = products.read_background(folder.background)
-    with np.errstate(all="ignore"), pytest.warns(RuntimeWarning, match="All-NaN"):
+    with pytest.warns(RuntimeWarning, match="All-NaN"):
         expected = np.nanmedian(np.stack(stack), axis=0)
     np.testing.assert_allclose(combined.sci, expected, rtol=2e-7)
     np.testing.assert_array_equal(combined.number, np.isfinite(stack).sum(axis=0))
 
 
 @pytest.mark.parametrize("height", [1, 7, 256])
-def test_bands_of_any_height_give_the_same_median(finished, height):
-    import makeBackgrounds
-
-    config, folders, _ = finished
-    settings = read(config).combine
-    table = exposures.read(folders[0].table)
-    kept = table[table["status"] == exposures.ACCEPTED]
-    paths = [folders[0].masked(name) for name in kept["productFilename"]]
-    memory = height * 256 * len(paths) * combine.BYTES_PER_PIXEL
-    bands = list(combine.bands(256, 256, len(paths), memory))
+@pytest.mark.parametrize("estimator", ["median", "clipped_median", "weighted_mean"])
+def test_bands_of_any_height_give_the_same(median_run, height, estimator):
+    config, folder = median_run
+    settings = read(config).combine.model_copy(update={"estimator": estimator})
+    sample = [
+        Exposure(
+            row["productFilename"], folder.masked(row["productFilename"]), Path(), row["level"]
+        )
+        for row in accepted(folder)[:5]
+    ]
+    memory = height * 256 * len(sample) * combine.BYTES_PER_PIXEL
+    bands = list(combine.bands(256, 256, len(sample), memory))
     assert bands[0].stop == height
-    parts = [makeBackgrounds.combine_band(rows, paths, kept["level"], settings) for rows in bands]
-    combined = products.read_background(folders[0].background)
-    np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), combined.sci)
+    parts = [combine_band(rows, sample, settings)[0] for rows in bands]
+    whole = combine_band(slice(0, 256), sample, settings)[0]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
 def test_finished_files_are_reference_files(finished):

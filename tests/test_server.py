@@ -85,10 +85,11 @@ class Tiny:
 
 
 @contextlib.contextmanager
-def tiny_archive(folder, count=3):
+def tiny_archive(folder, count=3, *, busy=False):
     """An archive of `count` exposures that are wanted."""
     folder.mkdir(parents=True)
     with server.serve(folder) as (running, url):
+        running.busy = busy
         tiny = Tiny(folder, running, url)
         tiny.fill([tiny.expose(number) for number in range(1, count + 1)])
         yield tiny
@@ -96,7 +97,7 @@ def tiny_archive(folder, count=3):
 
 @pytest.fixture
 def tiny(tmp_path):
-    with tiny_archive(tmp_path / "archive") as made:
+    with tiny_archive(tmp_path / "archive", busy=True) as made:
         yield made
 
 
@@ -221,6 +222,15 @@ def test_faults_happen_as_often_as_asked(tiny, kind):
         assert kind in ("refused", "half", "stall")
     assert time.monotonic() - start < 2
     assert requests.get(url, timeout=5).content == whole
+
+
+@pytest.mark.parametrize("kind", ["refused", "half", "stall"])
+def test_a_head_request_can_stay_without_an_answer(tiny, kind):
+    tiny.server.faults.append(server.Fault("HEAD", kind, value=5))
+    url = f"{tiny.url}/api/v0.1/Download/file?uri=mast:JWST/product/{rate_name(1)}"
+    with pytest.raises(requests.RequestException):
+        requests.head(url, timeout=0.2)
+    assert requests.head(url, timeout=5).ok
 
 
 def test_an_unknown_fault_is_an_error():

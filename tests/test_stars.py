@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from demo.server import Fault
 from tests.test_server import star, tiny_archive
-from wfssbkg import StepError, exposures, stars
+from wfssbkg import StepError, exposures, network, stars
 
 GAIA_EPOCH = Time("J2016.0")
 
 
 @pytest.fixture
-def tiny(tmp_path):
+def tiny(tmp_path, monkeypatch):
+    monkeypatch.setattr(network, "FIRST_PAUSE", 0.01)
     with tiny_archive(tmp_path / "archive", count=0) as made:
-        made.server.busy = False
         yield made
 
 
@@ -212,6 +212,12 @@ def test_a_lasting_fault_of_gaia_is_one_message(tiny, tmp_path, kind):
     assert tiny.url in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert list(tmp_path.glob("*.fits")) == []
+
+
+def test_gaia_is_not_asked_again_before_it_wants(tiny, tmp_path):
+    tiny.server.faults.append(Fault("gaia result", "503", value=3600))
+    with pytest.raises(StepError, match=r"HTTP 503 .*asks to wait for 3600 s"):
+        stars.catalog(tmp_path / "gaia.fits", tiny.query())
 
 
 def test_no_star_at_all_cannot_be(tiny, tmp_path):

@@ -1,10 +1,11 @@
-"""Levels, row bands, the estimator."""
+"""Levels, row bands, the estimators."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import bottleneck as bn
+import numba
 import numpy as np
 from astropy.stats import sigma_clip, sigma_clipped_stats
 
@@ -49,6 +50,46 @@ def sky_level(sci: np.ndarray, masked: np.ndarray, *, border: int, sigma: float)
     return level
 
 
+def fit_level(
+    sci: np.ndarray, err: np.ndarray, counts: np.ndarray, background: np.ndarray
+) -> float:
+    """
+    The factor that fits the background to an exposure best.
+
+    Parameters
+    ----------
+    sci, err : (ny, nx) float arrays
+        Exposure and its noise, DN/s.
+    counts : (ny, nx) bool array
+        The pixels to use.
+    background : (ny, nx) float array
+        NaN where it is not known.
+
+    Returns
+    -------
+    float
+        DN/s. Weighted least squares over every seventh pixel, without those more than 3 sigma
+        off: their number, not their noise, limits the fit.
+
+    Raises
+    ------
+    StepError
+        If no pixel is left, or the background does not fit.
+    """
+    counts = counts & np.isfinite(background)
+    y, x, noise = (image[counts][::7].astype(np.float64) for image in (sci, background, err))
+    if not len(y):
+        raise StepError("no unmasked pixel to fit the level to")
+    level = float(np.median(y / x))
+    for _ in range(3):
+        kept = np.abs(y - level * x) < 3 * noise
+        u, v = x[kept] / noise[kept], y[kept] / noise[kept]
+        if not len(u):
+            raise StepError("the background does not fit this exposure anywhere")
+        level = float(u @ v / (u @ u))
+    return level
+
+
 def band_memory(memory_gb: float, workers: int) -> float:
     """
     Bytes one worker may use for a band.
@@ -64,7 +105,9 @@ def band_memory(memory_gb: float, workers: int) -> float:
     return max(memory_gb * 1e9 - overhead, 0.1e9) / workers
 
 
-def bands(rows: int, columns: int, exposures: int, memory_bytes: float) -> Iterator[slice]:
+def bands(
+    rows: int, columns: int, exposures: int, memory_bytes: float, *, least: int = 1
+) -> Iterator[slice]:
     """
     Slices of rows that fit into memory for all exposures at once.
 
@@ -75,6 +118,8 @@ def bands(rows: int, columns: int, exposures: int, memory_bytes: float) -> Itera
     exposures : int
     memory_bytes : float
         What one band may take.
+    least : int
+        At least this many bands, so that each worker has one.
 
     Yields
     ------
@@ -82,12 +127,12 @@ def bands(rows: int, columns: int, exposures: int, memory_bytes: float) -> Itera
         From the first row to the last, without a gap; at least one row each.
     """
     height = int(memory_bytes // (BYTES_PER_PIXEL * columns * max(exposures, 1)))
-    height = min(max(height, 1), rows)
+    height = min(max(height, 1), -(-rows // least))
     for first in range(0, rows, height):
         yield slice(first, min(first + height, rows))
 
 
-def combine(
+def median(
     values: np.ndarray, noise: np.ndarray, *, clip_sigma: float | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
@@ -120,12 +165,79 @@ def combine(
         values = clipped.astype(np.float32, copy=False)
     counts = np.isfinite(values)
     number = counts.sum(axis=0, dtype=np.int16)
-    median = bn.nanmedian(values, axis=0)
+    middle = bn.nanmedian(values, axis=0)
     sharpness = np.where(counts, 1 / noise, 0).sum(axis=0, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         uncertainty = np.sqrt(number * _median_variance(number)) / sharpness
     uncertainty[number == 0] = np.nan
-    return median.astype(np.float32, copy=False), uncertainty.astype(np.float32), number
+    return middle.astype(np.float32, copy=False), uncertainty.astype(np.float32), number
+
+
+@numba.njit(cache=True, nogil=True)
+def weighted_mean(
+    values: np.ndarray, noise: np.ndarray, clip_sigma: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    The mean of the exposures in each pixel, weighted by 1/noise^2, without outliers.
+
+    Parameters
+    ----------
+    values, noise : (n, rows, columns) float32 arrays
+        Normalised exposures and their noise; NaN where a pixel does not count.
+    clip_sigma : float
+        A value further than this from the weighted median, in units of its own predicted noise
+        with that of the median, does not count.
+
+    Returns
+    -------
+    mean, uncertainty : (rows, columns) float32 arrays
+        NaN where no exposure counts.
+    number : (rows, columns) int16 array
+        Exposures that count.
+
+    Notes
+    -----
+    Normalised by the level, the weights are (level/noise)^2. The median has weights 1/noise,
+    which minimise the sum of absolute deviations in units of the noise; its variance is
+    pi/2 / sum(1/noise^2).
+    """
+    n, rows, columns = values.shape
+    mean = np.full((rows, columns), np.nan, dtype=np.float32)
+    uncertainty = np.full((rows, columns), np.nan, dtype=np.float32)
+    number = np.zeros((rows, columns), dtype=np.int16)
+    value, sigma = np.empty(n), np.empty(n)
+    for y in range(rows):
+        for x in range(columns):
+            count = 0
+            information, half = 0.0, 0.0
+            for i in range(n):
+                if not np.isfinite(values[i, y, x]):
+                    continue
+                v, s = values[i, y, x], noise[i, y, x]
+                information += 1 / s**2
+                half += 0.5 / s
+                j = count  # sorted by insertion: n is small, and often sorted in part
+                while j > 0 and value[j - 1] > v:
+                    value[j], sigma[j] = value[j - 1], sigma[j - 1]
+                    j -= 1
+                value[j], sigma[j] = v, s
+                count += 1
+            if count == 0:
+                continue
+            k, below = 0, 1 / sigma[0]
+            while below < half:
+                k += 1
+                below += 1 / sigma[k]
+            middle, middle_variance = value[k], np.pi / 2 / information
+            total, weight = 0.0, 0.0
+            for i in range(count):
+                if (value[i] - middle) ** 2 <= clip_sigma**2 * (sigma[i] ** 2 + middle_variance):
+                    total += value[i] / sigma[i] ** 2
+                    weight += 1 / sigma[i] ** 2
+                    number[y, x] += 1
+            mean[y, x] = total / weight
+            uncertainty[y, x] = 1 / np.sqrt(weight)
+    return mean, uncertainty, number
 
 
 # n times the variance of the median of n standard normal values, n = 1, 2, ...: from the order

@@ -114,8 +114,23 @@ class Combine(_Section):
 
     level_border: Annotated[int, _setting("px, a whole number from 0 to 1000", ge=0, le=1000)]
     level_sigma: Annotated[float, _setting("sigma, from 0.5 to 100", ge=0.5, le=100)]
-    estimator: Annotated[Literal["median", "clipped_median"], _setting("median or clipped_median")]
+    estimator: Annotated[
+        Literal["weighted_mean", "median", "clipped_median"],
+        _setting("weighted_mean, median or clipped_median"),
+    ]
     clip_sigma: Annotated[float, _setting("sigma, from 0.5 to 100", ge=0.5, le=100)]
+    refinements: Annotated[int, _setting("a whole number from 0 to 5", ge=0, le=5)]
+    trace_scales: Annotated[
+        list[
+            Annotated[
+                list[Annotated[float, Field(ge=0.5, le=100)]], Field(min_length=2, max_length=2)
+            ]
+        ],
+        _setting("a list of pairs of widths from 0.5 to 100 px", min_length=1, max_length=10),
+    ]
+    trace_threshold: Annotated[float, _setting("sigma, from 1 to 100", ge=1, le=100)]
+    trace_depth: Annotated[float, _setting("from 0 to 100 times the noise", ge=0, le=100)]
+    remove_stripes: Annotated[bool, _setting("true or false")]
     maximum_masked_fraction: Annotated[float, _setting("above 0, at most 1", gt=0, le=1)]
     minimum_exposures: Annotated[int, _setting("a whole number from 1 to 1000", ge=1, le=1000)]
 
@@ -127,6 +142,7 @@ class Finalize(_Section):
         int, BeforeValidator(_odd), _setting("px, an odd number from 3 to 31", ge=3, le=31)
     ]
     patch_distance: Annotated[int, _setting("px, a whole number from 1 to 50", ge=1, le=50)]
+    noise: Annotated[Literal["propagated", "estimated"], _setting("propagated or estimated")]
     strength: Annotated[
         float, _setting("in units of the noise, from 0 (no denoising) to 10", ge=0, le=10)
     ]

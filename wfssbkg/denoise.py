@@ -2,55 +2,136 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from maskfill import maskfill
 from scipy import ndimage
-from skimage.restoration import denoise_nl_means
+from skimage.restoration import denoise_nl_means, estimate_sigma
+
+TILE_ROWS = 256  # fixed, so that the result does not depend on the number of workers
+
+
+def prepare(image: np.ndarray, err: np.ndarray, *, noise: str) -> tuple[np.ndarray, float]:
+    """
+    An image ready for non-local means, which knows no NaN and one noise only.
+
+    Parameters
+    ----------
+    image, err : (ny, nx) float arrays
+        Image and its uncertainty; NaN where there is no value.
+    noise : str
+        'propagated': the noise is `err`. Pixels noisier than typical are damped to the typical
+        noise: the deviation from the mean around them, weighted by 1/err^2, is scaled by typical
+        over own uncertainty. Non-local means would take an outlier for compact structure, and
+        where few exposures count, outliers are common.
+        'estimated': the noise is estimated from the image, and nothing is damped.
+
+    Returns
+    -------
+    ready : (ny, nx) float32 array
+        Without NaN.
+    typical : float
+        The noise of a typical pixel.
+    """
+    known = np.isfinite(image) & (err > 0)
+    err = np.where(known, err, np.inf)
+    if noise == "estimated":
+        ready = np.where(known, image, _mean_around(image, known.astype(np.float32)))
+        return ready.astype(np.float32), float(estimate_sigma(ready))
+    typical = float(np.median(err[known]))
+    around = _mean_around(image, (1 / np.square(err)).astype(np.float32))
+    share = np.minimum(1, typical / err)
+    ready = np.where(known, around + share * (image - around), around)
+    return ready.astype(np.float32), typical
+
+
+def _mean_around(image: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The weighted mean in a narrow Gaussian; where that reaches no known pixel, in a wider one."""
+    value = np.where(weight > 0, image, 0).astype(np.float32) * weight
+    least = 1e-3 * np.median(weight[weight > 0])
+    mean = np.full(image.shape, np.nan, dtype=np.float32)
+    for width in (2, 8, 32, 128, 512, 2048):  # px
+        empty = np.isnan(mean)
+        if not empty.any():
+            break
+        total = ndimage.gaussian_filter(weight, width, mode="nearest")
+        reached = empty & (total > least)
+        mean[reached] = (
+            (ndimage.gaussian_filter(value, width, mode="nearest")[reached]) / (total[reached])
+        )
+    return mean
+
+
+def tiles(rows: int, *, patch_size: int, patch_distance: int) -> Iterator[tuple[slice, slice]]:
+    """
+    Cut an image into tiles that can be denoised apart.
+
+    Parameters
+    ----------
+    rows : int
+        Rows of the image.
+    patch_size, patch_distance : int
+        As for `denoise`.
+
+    Yields
+    ------
+    taken, inner : slice
+        The rows to denoise, and which of them to keep.
+    """
+    margin = patch_distance + patch_size // 2 + 1
+    for first in range(0, rows, TILE_ROWS):
+        last = min(first + TILE_ROWS, rows)
+        taken = slice(max(first - margin, 0), min(last + margin, rows))
+        yield taken, slice(first - taken.start, last - taken.start)
 
 
 def denoise(
     image: np.ndarray,
-    noise: float,
+    typical: float,
     *,
     patch_size: int,
     patch_distance: int,
     strength: float,
+    discount: bool,
 ) -> np.ndarray:
     """
     Smooth an image with non-local means, which keeps compact structure.
 
     Parameters
     ----------
-    image : (ny, nx) float array
-        NaN where there is no value.
-    noise : float
-        Typical noise of a pixel, in the units of the image.
+    image : (ny, nx) float32 array
+        Without NaN.
+    typical : float
+        Noise of a pixel.
     patch_size : int
         Side of the patches that are compared, px.
     patch_distance : int
         How far to look for similar patches, px.
     strength : float
         Cut-off distance in units of the noise; 0 returns the image as it is.
+    discount : bool
+        Subtract the difference that noise alone makes when patches are compared.
 
     Returns
     -------
     (ny, nx) float32 array
-        NaN where the image is.
+
+    References
+    ----------
+    Buades, Coll & Morel 2005, CVPR 2, 60; scikit-image's `denoise_nl_means`.
     """
-    image = np.asarray(image, dtype=np.float32)
-    empty = ~np.isfinite(image)
-    if strength == 0 or empty.all():
+    if strength == 0:
         return image.copy()
-    smooth = denoise_nl_means(
-        _bridge(image, empty),
+    return denoise_nl_means(
+        image,
         patch_size=patch_size,
         patch_distance=patch_distance,
-        h=strength * noise,
+        h=strength * typical,
+        sigma=typical if discount else 0.0,
         fast_mode=True,
         preserve_range=True,
     )
-    smooth[empty] = np.nan
-    return smooth
 
 
 def fill(image: np.ndarray, *, size: int) -> np.ndarray:
@@ -77,19 +158,3 @@ def fill(image: np.ndarray, *, size: int) -> np.ndarray:
         return np.array(image, dtype=np.float32)
     filled, _ = maskfill(np.array(image, dtype=np.float64), empty, size=size, smooth=True)
     return np.where(empty, filled, image).astype(np.float32)
-
-
-def _bridge(image: np.ndarray, empty: np.ndarray) -> np.ndarray:
-    """Put a local mean where there is no value: non-local means knows no NaN."""
-    weight = (~empty).astype(np.float32)
-    known = np.where(empty, 0, image)
-    bridged = known.copy()
-    for width in (5, 15, 65, 2 * max(image.shape) + 1):
-        left = empty & (bridged == 0)
-        if not left.any():
-            break
-        mean_weight = ndimage.uniform_filter(weight, width, mode="constant")
-        enough = left & (mean_weight > 0.5 / width**2)
-        mean = ndimage.uniform_filter(known, width, mode="constant")
-        bridged[enough] = mean[enough] / mean_weight[enough]
-    return bridged

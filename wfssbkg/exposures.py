@@ -157,6 +157,16 @@ def mark(table: Table, filename: str, **values: Any) -> None:
         table[name][rows[0]] = value
 
 
+def reject_crowded(table: Table, limit: float) -> None:
+    """Reject the accepted exposures of which more than the fraction `limit` is masked."""
+    for row in np.nonzero((table["masked_fraction"] > limit) & (table["status"] == ACCEPTED))[0]:
+        table["status"][row] = REJECTED
+        table["reason"][row] = (
+            f"{table['masked_fraction'][row]:.0%} of the pixels masked, "
+            f"more than {limit:.0%} (combine.maximum_masked_fraction)"
+        )
+
+
 def fates(table: Table) -> dict[str, list[str]]:
     """File names by status, in the table's order."""
     names: dict[str, list[str]] = {ACCEPTED: [], EXCLUDED: [], FAILED: [], REJECTED: []}

@@ -20,6 +20,11 @@ class Combination:
         return f"{self.grating}-{self.filter}"
 
     @property
+    def along_x(self) -> bool:
+        """Whether the grism disperses along x (GR150C) or y (GR150R)."""
+        return self.grating == "GR150C"
+
+    @property
     def recommended(self) -> bool:
         """Whether the archive's data of this filter make a sound background."""
         from wfssbkg.config import RECOMMENDED_FILTERS
@@ -61,6 +66,10 @@ class Folder:
     def masked(self, filename: str) -> Path:
         """The flat-fielded, masked exposure made of the rate file `filename`."""
         return self.path / (filename.removesuffix("_rate.fits") + "_masked.fits")
+
+    def refined(self, filename: str) -> Path:
+        """The refined mask and the stripes of an exposure, from makeBackgrounds.py."""
+        return self.path / (filename.removesuffix("_rate.fits") + "_refined.fits")
 
     @property
     def background(self) -> Path:

@@ -182,6 +182,103 @@ def find_sources(
     return grow(sources, growth) if growth else sources
 
 
+def find_traces(
+    residual: np.ndarray,
+    noise: np.ndarray,
+    bad: np.ndarray,
+    *,
+    along_x: bool,
+    scales: list[tuple[float, float]],
+    threshold: float,
+    depth: float,
+) -> np.ndarray:
+    """
+    Pixels of all sources in an exposure minus its background, faint traces included.
+
+    At each scale, from the first to the last, the residual is averaged with a Gaussian, weighted
+    by 1/noise^2, over the pixels not found before. A pixel is found where that average is both
+    significant and worth masking.
+
+    Parameters
+    ----------
+    residual, noise : (ny, nx) float arrays
+    bad : (ny, nx) bool array
+        Pixels without a value.
+    along_x : bool
+        Whether the grism disperses along x (GR150C) or y (GR150R).
+    scales : list of (float, float)
+        Widths (standard deviations) of the Gaussian along and across the dispersion, px.
+    threshold : float
+        In sigma of the average.
+    depth : float
+        Least average that is masked, in units of the typical noise of a pixel.
+
+    Returns
+    -------
+    (ny, nx) bool array
+    """
+    if not along_x:
+        transposed = find_traces(
+            residual.T,
+            noise.T,
+            bad.T,
+            along_x=True,
+            scales=scales,
+            threshold=threshold,
+            depth=depth,
+        )
+        return transposed.T
+    weight = np.where(bad, 0, 1 / np.square(noise)).astype(np.float32)
+    weighted = np.where(bad, 0, residual).astype(np.float32) * weight
+    least = depth * float(np.median(noise[~bad])) if not bad.all() else 0.0
+    found = np.zeros(bad.shape, dtype=bool)
+    for along, across in scales:
+        found |= _bright_at_scale(
+            np.where(found, 0, weighted),
+            np.where(found, 0, weight),
+            along,
+            across,
+            threshold,
+            least,
+        )
+    return found
+
+
+def _bright_at_scale(
+    weighted: np.ndarray,
+    weight: np.ndarray,
+    along: float,
+    across: float,
+    threshold: float,
+    least: float,
+) -> np.ndarray:
+    """Where the weighted average over a Gaussian is significant and at least `least`."""
+    # A coarser grid of at least two cells a standard deviation loses nothing.
+    bins = tuple(2 ** int(max(np.log2(sigma / 2), 0)) for sigma in (across, along))
+    total, information = (_binned(image, bins) for image in (weighted, weight))
+    widths = across / bins[0], along / bins[1]
+    total, mean_weight = (
+        ndimage.gaussian_filter(x, widths, truncate=3) for x in (total, information)
+    )
+    # The square of a normalised Gaussian is one of width sigma/sqrt(2), times 1/(4 pi sigma^2).
+    narrow = tuple(width / np.sqrt(2) for width in widths)
+    variance = ndimage.gaussian_filter(information, narrow, truncate=3) / (
+        4 * np.pi * widths[0] * widths[1]
+    )
+    bright = (total > threshold * np.sqrt(variance)) & (total > least * mean_weight)
+    bright &= mean_weight > 1e-6 * mean_weight.max()
+    ny, nx = weight.shape
+    return np.repeat(np.repeat(bright, bins[0], axis=0), bins[1], axis=1)[:ny, :nx]
+
+
+def _binned(image: np.ndarray, bins: tuple[int, int]) -> np.ndarray:
+    """Sums over cells; cells at the far edges may be smaller."""
+    for axis, size in enumerate(bins):
+        if size > 1:
+            image = np.add.reduceat(image, np.arange(0, image.shape[axis], size), axis=axis)
+    return image
+
+
 def grow(mask: np.ndarray, radius: int) -> np.ndarray:
     """
     All pixels within `radius` of a masked pixel.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from wfssbkg import StepError, __version__
+from wfssbkg import StepError, __version__, stripes
 from wfssbkg.layout import replacing
 
 # Bits of the MASK extension; a pixel counts in the background where none is set.
@@ -87,6 +87,52 @@ def read_header(path: Path) -> fits.Header:
         return fits.getheader(path)
     except OSError as error:
         raise _unreadable(path, error) from None
+
+
+def write_refined(path: Path, mask: np.ndarray, noise: np.ndarray) -> None:
+    """
+    Write the refined mask of an exposure.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+    mask : (ny, nx) uint8 array
+        Bits BAD and SOURCE.
+    noise : (4, nx) float array
+        1/f noise of each column of each amplifier, DN/s.
+    """
+    hdus = [
+        fits.PrimaryHDU(),
+        fits.ImageHDU(np.asarray(mask, dtype=np.uint8), name="MASK"),
+        fits.ImageHDU(np.asarray(noise, dtype=np.float32), name="STRIPES"),
+    ]
+    hdus[2].header["BUNIT"] = "DN/s"
+    with replacing(path) as temporary:
+        fits.HDUList(hdus).writeto(temporary)
+
+
+def read_refined(path: Path, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Read some rows of a refined mask, and the stripes of these rows.
+
+    Returns
+    -------
+    mask : (rows, nx) uint8 array
+    stripes : (rows, nx) float32 array
+        DN/s
+
+    Raises
+    ------
+    StepError
+        If the file cannot be read.
+    """
+    try:
+        with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
+            ny = hdus["MASK"].shape[0]
+            mask, noise = hdus["MASK"].section[rows], hdus["STRIPES"].data.astype(np.float32)
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise StepError(f"{path} cannot be read ({error}). Run makeBackgrounds.py again") from None
+    return mask, stripes.spread(noise, ny)[rows]
 
 
 def shape(path: Path) -> tuple[int, int]:

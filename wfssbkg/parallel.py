@@ -95,6 +95,28 @@ def run(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def run_in_order(function: Callable[..., Any], jobs: Sequence[tuple], **options: Any) -> list[Any]:
+    """
+    As `run`, for jobs that must all succeed.
+
+    Returns
+    -------
+    list
+        The results, in the order of the jobs.
+
+    Raises
+    ------
+    StepError
+        If one of the jobs fails.
+    """
+    results = {}
+    for job, outcome in run(function, jobs, **options):
+        if isinstance(outcome, StepError):
+            raise outcome
+        results[id(job)] = outcome
+    return [results[id(job)] for job in jobs]
+
+
 def _outcome(function: Callable[..., Any], job: tuple) -> Any:
     """The function's result, or its error as a value, so that one bad exposure stops nothing."""
     try:

@@ -41,9 +41,14 @@ def science_pixels(shape: tuple[int, int]) -> np.ndarray:
     (ny, nx) bool array
     """
     science = np.zeros(shape, dtype=bool)
-    inner = slice(REFERENCE_BORDER, -REFERENCE_BORDER)
-    science[inner, inner] = True
+    science[inner_pixels()] = True
     return science
+
+
+def inner_pixels() -> tuple[slice, slice]:
+    """The rows and columns that see the sky."""
+    inner = slice(REFERENCE_BORDER, -REFERENCE_BORDER)
+    return inner, inner
 
 
 @dataclass

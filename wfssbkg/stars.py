@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import io
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
 from wfssbkg import StepError, cli, exposures
-from wfssbkg.archive import ServerError, with_retries
 from wfssbkg.config import Query
 from wfssbkg.layout import replacing
+from wfssbkg.network import gaia_client, query_date, with_retries
 
 _TABLE = "gaiadr3.gaia_source_lite"  # the columns of gaia_source that matter, and faster
 _EPOCH = 57388.5  # MJD of J2016.0, the epoch of the positions of Gaia DR3
@@ -104,16 +102,14 @@ def nearest(
     pm_east, pm_north = (
         np.nan_to_num(np.asarray(stars[name], dtype=float)) * _MAS for name in ("pmra", "pmdec")
     )
+    motion = pm_east[:, None] * east + pm_north[:, None] * north  # rad a year
 
     # All pairs that can be near enough with the largest proper motion; then each one exactly.
-    reach = radius * _ARCMIN + np.abs(years).max() * np.hypot(pm_east, pm_north).max()
+    reach = radius * _ARCMIN + np.abs(years).max() * np.linalg.norm(motion, axis=1).max()
     chord = 2 * np.sin(min(reach, np.pi) / 2) * (1 + 1e-9) + 1e-12  # for rounding
     pairs = KDTree(pointing).sparse_distance_matrix(KDTree(star), chord, output_type="ndarray")
     i, j = pairs["i"], pairs["j"]
-    shift = (years[i] * pm_east[j])[:, None] * east[j] + (years[i] * pm_north[j])[:, None] * north[
-        j
-    ]
-    there = star[j] + shift
+    there = star[j] + years[i, None] * motion[j]
     there /= np.linalg.norm(there, axis=1, keepdims=True)
     apart = 2 * np.arcsin(np.minimum(np.linalg.norm(there - pointing[i], axis=1) / 2, 1)) / _ARCMIN
 
@@ -175,7 +171,7 @@ def catalog(path: Path, query: Query, *, overwrite: bool = False) -> Table:
             f"Gaia at {query.gaia_url} gives no bright stars: {error}. Run queryData.py again "
             "later, or set query.gaia_g_limit: null to go without the check for bright stars"
         ) from error
-    stars.meta["QDATE"] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+    stars.meta["QDATE"] = query_date()
     _write(stars, path, query)
     return stars
 
@@ -195,59 +191,12 @@ def _ask(query: Query) -> Table:
 
 
 def _tap(query: Query, adql: str) -> Table:
-    """The answer to an asynchronous job, which unlike a synchronous one is not cut at 2000 rows.
-
-    Through the class below astroquery's GaiaClass: importing that one contacts ESA at once,
-    whatever server is asked afterwards.
-    """
-    from astroquery.utils.tap import TapPlus
-    from astroquery.utils.tap.conn.tapconn import TapConn
-
-    address = urlsplit(query.gaia_url)
-    secure = address.scheme == "https"
-    port = address.port or (443 if secure else 80)
-    connection = TapConn(
-        secure,
-        address.hostname,
-        port=port,
-        sslport=port,
-        server_context=address.path.rstrip("/") + "/tap-server",
-        tap_context="tap",
-        connhandler=_Connections(address.hostname, port, query.timeout),
-    )
+    """The answer to an asynchronous job, which unlike a synchronous one is not cut at 2000 rows."""
     with contextlib.redirect_stdout(io.StringIO()):  # it prints errors besides raising them
-        tap = TapPlus(url=query.gaia_url, connhandler=connection)
-        table = tap.launch_job_async(adql, output_format="votable_gzip").get_results()
+        job = gaia_client(query).launch_job_async(adql, output_format="votable_gzip")
+        table = job.get_results()
     table.rename_columns(table.colnames, [name.lower() for name in table.colnames])
     return table
-
-
-class _Connections:
-    """Connections for astroquery's TAP client with a limit on silence, which it does not set."""
-
-    def __init__(self, host: str, port: int, timeout: float) -> None:
-        self._options = {"host": host, "port": port, "timeout": timeout}
-
-    def get_connection(self, *, ishttps: bool = False, **_: Any) -> http.client.HTTPConnection:
-        return (_SecureConnection if ishttps else _Connection)(**self._options)
-
-
-class _PlainErrors:
-    """Refusals of the server become errors that say when to try again."""
-
-    def getresponse(self) -> http.client.HTTPResponse:
-        response = super().getresponse()
-        if response.status >= 500 or response.status in (408, 425, 429):
-            raise ServerError(response.status, response.reason, response.getheader("Retry-After"))
-        return response
-
-
-class _Connection(_PlainErrors, http.client.HTTPConnection):
-    pass
-
-
-class _SecureConnection(_PlainErrors, http.client.HTTPSConnection):
-    pass
 
 
 def _checked(columns: Any, g_limit: float) -> Table:

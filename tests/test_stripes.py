@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from wfssbkg import stripes
+
+SHAPE = (400, 600)
+
+
+def stripes_of(rng, rms):
+    return rms * rng.standard_normal((4, SHAPE[1]))
+
+
+def sky(along_x, tilt=0.0):
+    """Steps along the dispersion, vignetting, a tilted edge and a spot."""
+    y, x = np.indices(SHAPE)
+    along, across = (x, y) if along_x else (y, x)
+    edge = SHAPE[1 if along_x else 0] // 3 + tilt * (across - across.mean())
+    image = 1 + 0.05 / (1 + np.exp(-(along - edge) / 20)) - 1e-7 * (x - 300) ** 2
+    image[np.hypot(x - 450, y - 150) < 12] -= 0.1
+    return image
+
+
+def test_stripes_of_an_exposure_are_the_mean_residuals():
+    rng = np.random.default_rng(1)
+    truth, sigma = stripes_of(rng, 0.003), 0.02
+    residual = stripes.spread(truth, SHAPE[0]) + rng.normal(0, sigma, SHAPE)
+    counts = rng.random(SHAPE) < 0.9
+    residual[~counts] = 50
+    found = stripes.of_exposure(residual, np.full(SHAPE, sigma), counts)
+    assert np.std(found - truth) < 1.3 * sigma / np.sqrt(90)
+
+
+def test_a_column_without_enough_pixels_has_no_stripe():
+    counts = np.zeros(SHAPE, dtype=bool)
+    counts[:5] = True
+    found = stripes.of_exposure(np.ones(SHAPE), np.ones(SHAPE), counts)
+    assert not found.any()
+
+
+@pytest.mark.parametrize(("along_x", "left"), [(True, 0.8), (False, 0.4)])
+def test_stripes_of_a_background_go_and_the_sky_stays(along_x, left):
+    rng = np.random.default_rng(2)
+    truth = stripes_of(rng, 0.001)
+    image = sky(along_x) * (1 + stripes.spread(truth, SHAPE[0]) + rng.normal(0, 0.003, SHAPE))
+    image[10, 10] = np.nan
+    found = stripes.of_background(image, along_x=along_x)
+    assert np.std(truth - found) < left * np.std(truth)
+
+
+@pytest.mark.parametrize("along_x", [True, False])
+def test_a_sky_without_stripes_is_left_alone(along_x):
+    """Even where the edge of the mirror is tilted, and in front of a spot."""
+    found = stripes.of_background(sky(along_x, tilt=0.01), along_x=along_x)
+    assert np.abs(found).max() < 2e-4
+
+
+def test_columns_without_data_have_no_stripes():
+    image = sky(True)
+    image[:, :8] = np.nan
+    found = stripes.of_background(image, along_x=True)
+    assert not found[:, :8].any()
+    assert np.isfinite(found).all()

@@ -1,0 +1,254 @@
+"""Fetching rate files from MAST: several at once, and none gets its name before it is checked."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import requests
+from astropy.io import fits
+from astropy.table import Table
+from tqdm import tqdm
+
+from wfssbkg import StepError, exposures, network
+from wfssbkg.config import Query
+from wfssbkg.layout import Folder, replacing
+
+_UNFINISHED = ".????????.*_nis_rate.fits"  # the temporary names that `layout.replacing` gives
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_LINE = (requests.ConnectionError, requests.Timeout)
+
+
+class Fetched(NamedTuple):
+    """What a call of `download` did, in numbers of exposures, and bytes."""
+
+    downloaded: int
+    present: int
+    failed: int
+    size: int
+
+
+def download(table: Table, folder: Folder, query: Query, *, overwrite: bool = False) -> Fetched:
+    """
+    Fetch the accepted exposures of a table that are not there with the right size.
+
+    Exposures that failed are looked at again: they are accepted if their file is sound, or can
+    be fetched. One that cannot be fetched gets the status failed and a reason. Local files are
+    left as they are.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        The exposure table; changed in place.
+    folder : `~wfssbkg.layout.Folder`
+    query : `~wfssbkg.config.Query`
+        With `mast_url`, `connections`, `attempts` and `timeout`.
+    overwrite : bool
+        Fetch what is there as well.
+
+    Returns
+    -------
+    `Fetched`
+
+    Raises
+    ------
+    StepError
+        If the disk is too small for them.
+    """
+    wanted = [
+        row
+        for row in table
+        if row["status"] in (exposures.ACCEPTED, exposures.FAILED)
+        and row["dataURI"].startswith("mast:")
+    ]
+    missing = [row for row in wanted if overwrite or not _is_there(row, folder)]
+    outcomes = _fetch_all(missing, folder, query) if missing else {}
+    for row in wanted:
+        outcome = outcomes.get(row["productFilename"])
+        failed = isinstance(outcome, StepError)
+        row["status"] = exposures.FAILED if failed else exposures.ACCEPTED
+        row["reason"] = f"download failed: {outcome}" if failed else ""
+        if isinstance(outcome, int):
+            row["level"] = row["masked_fraction"] = np.nan  # they belong to the former file
+    sizes = [outcome for outcome in outcomes.values() if isinstance(outcome, int)]
+    return Fetched(
+        downloaded=len(sizes),
+        present=int(np.sum(table["status"] == exposures.ACCEPTED)) - len(sizes),
+        failed=len(outcomes) - len(sizes),
+        size=sum(sizes),
+    )
+
+
+def _is_there(row: Table.Row, folder: Folder) -> bool:
+    path = folder.rate(row["productFilename"])
+    if row["size"] and row["status"] == exposures.ACCEPTED:
+        return path.is_file() and path.stat().st_size == row["size"]
+    try:
+        check_rate(path, int(row["size"]))
+    except StepError:
+        return False
+    return True
+
+
+def _fetch_all(
+    rows: Sequence[Table.Row], folder: Folder, query: Query
+) -> dict[str, int | StepError]:
+    """Fetch the files of some rows; file name to its size in bytes, or why it was not fetched."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    _remove_unfinished(folder.path)  # of a run that was killed
+    total = sum(int(row["size"]) for row in rows)
+    _check_space(len(rows), total, folder.path)
+    outcomes: dict[str, int | StepError] = {}
+    stop = threading.Event()
+
+    def fetch(row: Table.Row) -> None:
+        name = row["productFilename"]
+        try:
+            _give_up_if_hopeless(list(outcomes.values()), query)
+            outcomes[name] = _fetch(row, folder, query, stop)
+        except StepError as error:
+            outcomes[name] = error
+
+    # Its threads, unlike those of concurrent.futures, do not keep a program that was interrupted
+    # waiting for a server that keeps silent.
+    with (
+        ThreadPool(min(query.connections, len(rows))) as pool,
+        tqdm(
+            desc="  downloading", total=total or None, unit="B", unit_scale=True, mininterval=0.5
+        ) as bar,
+    ):
+        running = pool.map_async(fetch, rows, chunksize=1)
+        try:
+            while not running.ready():
+                running.wait(0.2)
+                bar.update(_bytes_so_far(outcomes, folder.path) - bar.n)
+            running.get()
+        finally:
+            stop.set()
+            running.wait(0.2)  # for a thread that is just opening its file
+            _remove_unfinished(folder.path)
+    return outcomes
+
+
+def _check_space(number: int, needed: int, directory: Path) -> None:
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise StepError(
+            f"{directory}: {number} exposures of {size_in_words(needed)} are to be downloaded, "
+            f"{size_in_words(free)} are free. Make room, or set another working_directory"
+        )
+
+
+def _bytes_so_far(outcomes: dict[str, int | StepError], directory: Path) -> int:
+    size = sum(outcome for outcome in list(outcomes.values()) if isinstance(outcome, int))
+    for path in directory.glob(_UNFINISHED):
+        with suppress(FileNotFoundError):  # it has just got its name
+            size += path.stat().st_size
+    return size
+
+
+def _remove_unfinished(directory: Path) -> None:
+    for path in directory.glob(_UNFINISHED):
+        path.unlink(missing_ok=True)
+
+
+def _give_up_if_hopeless(outcomes: Sequence[int | StepError], query: Query) -> None:
+    """Spare the user hours of waiting when the disk is full, or the line is gone for good."""
+    enough = 2 * query.connections + 1
+    causes = [getattr(outcome, "__cause__", None) for outcome in outcomes[-enough:]]
+    full = [cause for cause in causes if getattr(cause, "errno", 0) in _DISK_FULL]
+    lost = [cause for cause in causes if isinstance(cause, _NO_LINE)]
+    if full or len(lost) == enough:
+        cause = (full or lost)[-1]
+        words = network.in_words(cause, query.timeout)
+        raise StepError(f"not tried, since others failed: {words}") from cause
+
+
+def _fetch(row: Table.Row, folder: Folder, query: Query, stop: threading.Event) -> int:
+    """Fetch one file; returns its size."""
+    from astroquery.mast import ObservationsClass
+
+    client = network.mast_client(ObservationsClass, query)
+
+    def halt(*_: Any, **__: Any) -> None:
+        if stop.is_set():  # and do not open a file that nobody would remove
+            raise StepError("stopped")
+
+    client._session.hooks["response"].append(halt)
+
+    def attempt() -> int:
+        with replacing(folder.rate(row["productFilename"])) as temporary:
+            status, message, _ = client.download_file(
+                row["dataURI"], local_path=str(temporary), cache=False
+            )
+            if status != "COMPLETE":
+                raise StepError(str(message))
+            check_rate(temporary, int(row["size"]))
+            return temporary.stat().st_size
+
+    with client._session:
+        return network.with_retries(attempt, query, pause=stop.wait)
+
+
+def check_rate(path: Path, size: int = 0) -> None:
+    """
+    Check that a file is a whole rate file: SCI, ERR and DQ images of equal 2-D shape.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+    size : int
+        Expected size in bytes; 0 if it is not known.
+
+    Raises
+    ------
+    StepError
+        With what is wrong. The pixels are not read.
+    """
+    try:
+        found = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        raise StepError(f"cannot be read ({error.strerror})") from error
+    if not start.startswith(b"SIMPLE  ="):
+        words = network.printable(start.decode("ascii", "replace").strip())[:20]
+        what = f"starts with '{words}'" if start else "empty"
+        raise StepError(f"not a FITS file ({what})")
+    if size and found != size:
+        raise StepError(f"{found} bytes instead of {size}")
+    shapes = []
+    with open_rate(path) as hdus:
+        for name in ("SCI", "ERR", "DQ"):
+            if name not in hdus or not hdus[name].is_image:
+                raise StepError(f"no image extension {name}")
+            shapes.append(hdus[name].shape)
+            place = hdus[name].fileinfo()
+            if place["datLoc"] + place["datSpan"] > found:
+                raise StepError(f"it ends within the extension {name}")
+    if len(shapes[0]) != 2 or len(set(shapes)) != 1:
+        raise StepError(f"SCI, ERR, DQ have the shapes {', '.join(map(str, shapes))}")
+
+
+@contextmanager
+def open_rate(path: Path) -> Iterator[fits.HDUList]:
+    """Open a rate file; whatever a damaged one makes astropy raise becomes a StepError."""
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            yield hdus
+    except StepError:
+        raise
+    except Exception as error:
+        raise StepError(f"cannot be read as FITS ({network.first_line(error)})") from error
+
+
+def size_in_words(size: int) -> str:
+    """A number of bytes in GB, or MB if it is small."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
