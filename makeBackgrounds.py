@@ -7,7 +7,7 @@ For each combination (run makeMask.py first):
   3. in each pixel, combine the normalised exposures that count there: their weighted mean
      without outliers, or their median,
   4. refine: fit the levels to the background so far, mask the sources that are left in each
-     exposure minus it, and combine again,
+     exposure minus it, reject exposures that differ from it otherwise, and combine again,
   5. take out the stripes of 1/f noise that are left.
 Next: finalizeBackgrounds.py.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.table import Table
@@ -58,7 +59,7 @@ def make_background(run: cli.Run, folder: Folder) -> None:
     sample = normalise(run, folder, table, names)
     background = combine_sample(run, sample, table)
     for number in range(run.config.combine.refinements):
-        refine(run, folder, sample, background, f"refining ({number + 1})")
+        sample = refine(run, folder, table, sample, background, f"refining ({number + 1})")
         background = combine_sample(run, sample, table)
     if run.config.combine.remove_stripes:
         noise = stripes.of_background(background.sci, along_x=folder.combination.along_x)
@@ -97,21 +98,30 @@ def normalise(run: cli.Run, folder: Folder, table: Table, names: list[str]) -> l
     settings = run.config.combine
     sample = [Exposure(name, folder.masked(name), folder.refined(name)) for name in names]
     for exposure, level in each(run, measure_level, sample, settings, description="levels"):
-        fate = {"status": exposures.ACCEPTED, "reason": "", "level": level}
         if isinstance(level, StepError):
-            fate = {"status": exposures.REJECTED, "reason": str(level), "level": np.nan}
-        exposures.mark(table, exposure.name, **fate)
-        exposure.level = fate["level"]
+            reject(table, exposure, str(level))
+            continue
+        exposure.level = level
+        exposures.mark(
+            table, exposure.name, status=exposures.ACCEPTED, reason="", level=exposure.level
+        )
     exposures.reject_crowded(table, settings.maximum_masked_fraction)
+    return still_fit(run, folder, table, sample)
+
+
+def still_fit(run: cli.Run, folder: Folder, table: Table, sample: list[Exposure]) -> list[Exposure]:
+    """The exposures of a sample that are not rejected; says which are, and why."""
     exposures.write(table, folder.table)
-    for row in table[table["status"] == exposures.REJECTED]:
-        cli.say(f"{row['productFilename']} rejected: {row['reason']}")
     fit = set(exposures.fates(table)[exposures.ACCEPTED])
+    for exposure in sample:
+        if exposure.name not in fit:
+            cli.say(f"{exposure.name} rejected: {exposures.reason(table, exposure.name)}")
     sample = [exposure for exposure in sample if exposure.name in fit]
-    if len(sample) < settings.minimum_exposures:
+    least = run.config.combine.minimum_exposures
+    if len(sample) < least:
         raise StepError(
-            f"{len(sample)} exposures are fit for a background, expected at least "
-            f"{settings.minimum_exposures} (combine.minimum_exposures in the config)"
+            f"{len(sample)} exposures are fit for a background, expected at least {least} "
+            "(combine.minimum_exposures in the config)"
         )
     return sample
 
@@ -157,22 +167,49 @@ def combine_band(
 def refine(
     run: cli.Run,
     folder: Folder,
+    table: Table,
     sample: list[Exposure],
     background: products.Background,
     description: str,
-) -> None:
-    """Fit the levels, and mask the sources again, with the background so far."""
-    arguments = background.sci, folder.combination.along_x, run.config.combine
-    for exposure, level in each(run, refine_exposure, sample, *arguments, description=description):
-        if isinstance(level, StepError):
-            raise level
-        exposure.level, exposure.is_refined = level, True
+) -> list[Exposure]:
+    """Fit the levels, and mask the sources again, with the background so far.
+
+    Returns the exposures that are still fit: not those that differ from it on large scales.
+    """
+    settings = run.config.combine
+    arguments = background.sci, folder.combination.along_x, settings
+    for exposure, outcome in each(
+        run, refine_exposure, sample, *arguments, description=description
+    ):
+        if isinstance(outcome, StepError):
+            reject(table, exposure, str(outcome))
+            continue
+        exposure.level, structure = outcome
+        exposure.is_refined = True
+        if structure > settings.maximum_structure:
+            reject(
+                table,
+                exposure,
+                f"differs from the other exposures by {structure:.2%} of the sky on large scales, "
+                f"more than {settings.maximum_structure:.2%} (combine.maximum_structure)",
+            )
+    return still_fit(run, folder, table, sample)
+
+
+def reject(table: Table, exposure: Exposure, reason: str) -> None:
+    """Note in the table that an exposure takes no part, and why."""
+    exposures.mark(
+        table, exposure.name, status=exposures.REJECTED, reason=reason, level=exposure.level
+    )
 
 
 def refine_exposure(
     exposure: Exposure, background: np.ndarray, along_x: bool, settings: Combine
-) -> float:
-    """Write the refined mask and the stripes of an exposure; returns its fitted level, DN/s."""
+) -> tuple[float, float]:
+    """Write the refined mask and the stripes of an exposure.
+
+    Returns its fitted level in DN/s, and how much of that it differs from the background.
+    """
     sci, err, bits = masked.read(exposure.masked)
     unmasked = exposure.read()[2] == 0
     level = combine.fit_level(sci, err, unmasked, background)
@@ -191,16 +228,17 @@ def refine_exposure(
     )
     bits = (bits & masked.BAD) | sources * np.uint8(masked.SOURCE)
     masked.write_refined(exposure.refined, bits, noise)
-    return level
+    structure = combine.structure(residual, err, bits == 0, box=settings.structure_box)
+    return level, structure / level
 
 
 def each(
     run: cli.Run,
-    function: Callable[..., float],
+    function: Callable[..., Any],
     sample: list[Exposure],
     *arguments: object,
     description: str,
-) -> Iterator[tuple[Exposure, float | StepError]]:
+) -> Iterator[tuple[Exposure, Any]]:
     """Call a function for each exposure in parallel; yields exposure and outcome."""
     jobs = [(exposure, *arguments) for exposure in sample]
     workers = parallel.worker_count(run.config.compute, need_gb=FRAME_GB, jobs=len(jobs))

@@ -157,3 +157,17 @@ def test_fitted_level_is_right_whatever_the_background_looks_like():
 def test_fitted_level_of_no_pixels_is_an_error():
     with pytest.raises(StepError, match="no unmasked pixel"):
         combine.fit_level(*np.ones((2, 9, 9)), np.zeros((9, 9), bool), np.ones((9, 9)))
+
+
+def test_structure_is_what_boxes_differ_by_beyond_their_noise():
+    rng = np.random.default_rng(10)
+    err = np.full((256, 320), 0.05)
+    noise = rng.normal(0, err)
+    counts = rng.random(err.shape) < 0.8
+    assert combine.structure(noise, err, counts, box=64) < 0.0005
+    band = noise.copy()
+    band[128:192] += 0.02
+    band[~counts] = 99
+    measured = combine.structure(band, err, counts, box=64)
+    assert measured == pytest.approx(0.02 / 2, rel=0.1)  # in one row of boxes of four
+    assert np.isnan(combine.structure(band, err, np.zeros_like(counts), box=64))

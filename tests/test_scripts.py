@@ -272,6 +272,24 @@ def test_help_tells_what_the_step_does_and_what_is_next(script):
         assert word in done.stdout
 
 
+def test_an_exposure_with_scattered_light_is_rejected_with_a_reason(finished, archive, tmp_path):
+    rates = tmp_path / "rates"
+    rates.mkdir()
+    for path in finished[1][0].path.glob("*_rate.fits"):
+        shutil.copy(path, rates)
+    spoilt = sorted(rates.iterdir())[2]
+    with fits.open(spoilt, mode="update") as hdus:
+        y = np.arange(256)[:, np.newaxis]
+        hdus["SCI"].data += 0.1 * np.exp(-(((y - 128) / 40) ** 2)) * np.nanmedian(hdus["SCI"].data)
+    query = {"source": str(rates), "gaia_g_limit": None}
+    config = archive.config(tmp_path / "run", gratings=["GR150C"], query=query)
+    for script in SCRIPTS[:3]:
+        assert archive.run(script, config).returncode == 0
+    table = exposures.read(tmp_path / "run" / "work" / NAMES[0] / f"{NAMES[0]}.fits")
+    assert exposures.fates(table)[exposures.REJECTED] == [spoilt.name]
+    assert "on large scales" in exposures.reason(table, spoilt.name)
+
+
 def test_one_broken_exposure_is_recorded_and_passed_over(finished, archive, tmp_path):
     rates = tmp_path / "rates"
     rates.mkdir()

@@ -90,6 +90,42 @@ def fit_level(
     return level
 
 
+def structure(residual: np.ndarray, err: np.ndarray, counts: np.ndarray, *, box: int) -> float:
+    """
+    How much an exposure differs from the background on large scales.
+
+    Parameters
+    ----------
+    residual, err : (ny, nx) float arrays
+        Exposure minus its background, and its noise, DN/s.
+    counts : (ny, nx) bool array
+        The pixels to use.
+    box : int
+        Size of the boxes the residual is averaged in, px.
+
+    Returns
+    -------
+    float
+        RMS of the averages beyond what their noise makes, DN/s; NaN if no box has a quarter of
+        its pixels.
+    """
+    weight = np.where(counts, 1 / np.square(err), 0)
+    total = np.where(counts, residual, 0) * weight
+    sums = [
+        np.add.reduceat(
+            np.add.reduceat(image, np.arange(0, image.shape[0], box), axis=0, dtype=np.float64),
+            np.arange(0, image.shape[1], box),
+            axis=1,
+        )
+        for image in (total, weight, counts)
+    ]
+    enough = sums[2] > box**2 / 4
+    if not enough.any():
+        return np.nan
+    mean, variance = sums[0][enough] / sums[1][enough], 1 / sums[1][enough]
+    return float(np.sqrt(max(np.mean(mean**2 - variance), 0)))
+
+
 def band_memory(memory_gb: float, workers: int) -> float:
     """
     Bytes one worker may use for a band.

@@ -157,6 +157,11 @@ def mark(table: Table, filename: str, **values: Any) -> None:
         table[name][rows[0]] = value
 
 
+def reason(table: Table, filename: str) -> str:
+    """Why an exposure is not accepted."""
+    return str(table["reason"][table["productFilename"] == filename][0])
+
+
 def reject_crowded(table: Table, limit: float) -> None:
     """Reject the accepted exposures of which more than the fraction `limit` is masked."""
     for row in np.nonzero((table["masked_fraction"] > limit) & (table["status"] == ACCEPTED))[0]:
