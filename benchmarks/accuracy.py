@@ -2,7 +2,7 @@
 
 For each set and seed it simulates the exposures and runs the four scripts on them with each
 recipe, then prints the error of the combined and of the finished background in per cent of the
-sky, the calibration of its uncertainty, time and memory; at the end, the targets of issue 3.
+sky, the calibration of its uncertainty, time and memory; at the end, the project's targets.
 
   A  24 exposures, 6 fields x 4 dithers, GR150C-F115W    B  the same, GR150R-F200W
   C  A and 6 contaminated exposures                      N  4 to 48 exposures, 12 fields x 4 dithers
@@ -17,15 +17,12 @@ import argparse
 import itertools
 import os
 import shutil
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 import yaml
 from astropy.io import fits
 
@@ -117,17 +114,9 @@ def run_scripts(folder: Path, work: Path) -> list[runner.Usage]:
     """Run the four scripts with the config in `folder`, and watch their time and memory."""
     usages = []
     for name in runner.SCRIPTS:
-        command = [sys.executable, str(HERE.parent / name), "--config", str(folder / "config.yaml")]
-        usages.append(usage := runner.Usage(name))
         with (folder / "log.txt").open("ab") as log:
-            process = psutil.Popen(
-                command, env=runner.environment(work), stdout=log, stderr=subprocess.STDOUT
-            )
-            watcher = threading.Thread(target=runner._watch, args=(process, usage))
-            watcher.start()
-            usage.status = process.wait()
-            watcher.join()
-        usage.end()
+            usage = runner.run_script(name, folder / "config.yaml", work, log)
+        usages.append(usage)
         if usage.status:
             print((folder / "log.txt").read_text()[-2000:], file=sys.stderr)
             sys.exit(f"{name} ended with exit status {usage.status}: see {folder}/log.txt")

@@ -17,7 +17,7 @@ LEAST_PIXELS = 1000
 
 def figures(error: np.ndarray, spots: np.ndarray, edges: np.ndarray) -> dict[str, float]:
     """
-    The figures of issue 3, as fractions of the sky.
+    The figures of the accuracy benchmark, as fractions of the sky.
 
     Parameters
     ----------

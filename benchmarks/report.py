@@ -14,7 +14,7 @@ BASE = "published"  # the recipe that others are compared with
 STEPS = ("mask", "combine", "finish")
 CALIBRATIONS = ("cal", *(f"cal_{first}" for first in COVERAGE))
 
-# The targets of issue 3.
+# What the project aims at.
 MOST_OF_BASE = dict.fromkeys(FIGURES, 0.5) | {"pixel": 0.45, "smooth": 0.45, "row": 0.75}
 MOST_OF_LIMIT, MOST_OF_SET_A = 1.12, 1.10
 CALIBRATED = {"combined": (0.9, 1.1), "finished": (0.7, 1.3)}
@@ -68,9 +68,9 @@ def write(rows: list[dict], path: Path) -> None:
 
 
 def print_targets(rows: list[dict]) -> None:
-    """The targets of issue 3 that these rows tell about, for each recipe but the published one."""
+    """The targets that these rows tell about, for each recipe but the published one."""
     for recipe in dict.fromkeys(row["recipe"] for row in rows if row["recipe"] != BASE):
-        print(f"\nTargets of issue 3, recipe {recipe} (medians over the seeds)")
+        print(f"\nTargets, recipe {recipe} (medians over the seeds)")
         for target in (against_base, contamination, scaling, calibrated):
             for asked, found, met in target(rows, recipe):
                 print(f"  {asked:64}{found:>20}  {'met' if met else 'NOT MET'}")

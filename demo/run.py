@@ -7,11 +7,13 @@ neither used nor touched.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -60,12 +62,30 @@ def environment(work: Path) -> dict[str, str]:
     }
 
 
-def run_script(name: str, work: Path) -> Usage:
-    """Run one script as a user would, and watch its time and memory."""
-    command = [sys.executable, str(HERE.parent / name), "--config", str(HERE / "config.yaml")]
-    print(f"\n$ python {name} --config demo/config.yaml", flush=True)
+def run_script(name: str, settings: Path, work: Path, output: IO | None = None) -> Usage:
+    """
+    Run one script as a user would, and watch its time and memory.
+
+    Parameters
+    ----------
+    name : str
+        The script, e.g. queryData.py.
+    settings : `~pathlib.Path`
+        Its config file.
+    work : `~pathlib.Path`
+        Folder of the CRDS cache, and of what libraries want to keep.
+    output : file, optional
+        Where its messages go; default: the screen.
+
+    Returns
+    -------
+    `Usage`
+    """
+    command = [sys.executable, str(HERE.parent / name), "--config", str(settings)]
     usage = Usage(name)
-    process = psutil.Popen(command, env=environment(work))
+    process = psutil.Popen(
+        command, env=environment(work), stdout=output, stderr=output and subprocess.STDOUT
+    )
     watcher = threading.Thread(target=_watch, args=(process, usage))
     watcher.start()
     try:
@@ -197,7 +217,8 @@ def main() -> int:
     port = urlsplit(settings.query.mast_url).port
     with server.serve(work / "archive", port=port):
         for name in SCRIPTS:
-            usages.append(run_script(name, work))
+            print(f"\n$ python {name} --config demo/config.yaml", flush=True)
+            usages.append(run_script(name, HERE / "config.yaml", work))
             if usages[-1].status:
                 print(f"\n{name} ended with exit status {usages[-1].status}", file=sys.stderr)
                 return usages[-1].status
