@@ -84,9 +84,13 @@ def mask_combination(run: cli.Run, folder: Folder) -> None:
     for failure in failures:
         cli.say(failure)
     masked_now = len(jobs) - len(failures)
-    cli.say(
-        f"{masked_now} masked, {len(rates) - len(jobs)} were masked already, {len(failures)} failed"
-    )
+    if jobs:
+        cli.say(
+            f"{masked_now} masked, {len(rates) - len(jobs)} were masked already, "
+            f"{len(failures)} failed"
+        )
+    else:
+        cli.say(f"nothing to do: {len(rates)} were masked already")
     fractions = table["masked_fraction"][table["status"] == exposures.ACCEPTED]
     if not len(fractions):
         raise StepError("no exposure could be masked")

@@ -7,6 +7,7 @@ neither used nor touched.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -120,7 +121,11 @@ def prepare(work: Path, settings: config.Config) -> None:
     workers = settings.compute.workers or os.cpu_count() or 1
     wanted = archive.demo_exposures(SEED)
     combinations = sorted({(exposure.grating, exposure.filter) for exposure in wanted})
-    print(f"Simulated archive of {len(wanted)} exposures in {work}", flush=True)
+    print(
+        f"Simulating {len(wanted)} exposures in {work} (about a minute, unless they are there);\n"
+        "the archive's answer will also list exposures that have to be left out",
+        flush=True,
+    )
     archive.simulate_archive(work / "archive", wanted, npix=NPIX, workers=workers, seed=SEED)
     crds_cache.build_cache(work / "crds", NPIX, combinations)
 
@@ -210,11 +215,17 @@ def main() -> int:
     work = settings.working_directory
     work.mkdir(parents=True, exist_ok=True)
     os.environ.update(environment(work))
-    preparation = Usage("simulated archive")
-    prepare(work, settings)
-    preparation.end()
-    usages = [preparation]
     port = urlsplit(settings.query.mast_url).port
+    if not is_free(port):
+        print(
+            f"Port {port} of this machine is in use, and the demo's server needs it. End the other "
+            "program, or change mast_url and gaia_url in demo/config.yaml",
+            file=sys.stderr,
+        )
+        return 1
+    usages = [Usage("simulated archive")]
+    prepare(work, settings)
+    usages[0].end()
     with server.serve(work / "archive", port=port):
         for name in SCRIPTS:
             print(f"\n$ python {name} --config demo/config.yaml", flush=True)
@@ -226,5 +237,11 @@ def main() -> int:
     return 0
 
 
+def is_free(port: int) -> bool:
+    """Whether nothing listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.run(main)

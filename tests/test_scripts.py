@@ -179,7 +179,7 @@ def test_running_again_does_nothing_and_says_so(finished, archive):
     times = {path: path.stat().st_mtime_ns for path in made}
     words = {
         "queryData.py": "nothing",
-        "makeMask.py": "0 masked",
+        "makeMask.py": "nothing to do",
         "makeBackgrounds.py": "nothing to do",
         "finalizeBackgrounds.py": "nothing to do",
     }

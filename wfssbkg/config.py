@@ -197,7 +197,7 @@ def read(path: Path, *, defaults: Path = DEFAULTS) -> Config:
     Parameters
     ----------
     path : `~pathlib.Path`
-        The YAML file; its relative paths are taken from its folder.
+        The YAML file; relative paths are taken from its folder, those it leaves out as well.
     defaults : `~pathlib.Path`
         The project's config.yaml, the only place that holds default settings.
 
@@ -216,6 +216,9 @@ def read(path: Path, *, defaults: Path = DEFAULTS) -> Config:
         default_values, default_places = _load(defaults)
         values = _merge(default_values, values)
         places = default_places | places
+    for key in ("working_directory", "output_directory"):
+        if isinstance(values.get(key), str) and "\0" not in values[key]:
+            values[key] = _absolute(values[key], path)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -266,9 +269,6 @@ def _load(path: Path) -> tuple[dict, Places]:
         values = {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}, line 1: expected lines of the form 'key: value'")
-    for key in ("working_directory", "output_directory"):
-        if isinstance(values.get(key), str) and "\0" not in values[key]:
-            values[key] = _absolute(values[key], path)
     query = values.get("query")
     source = query.get("source") if isinstance(query, dict) else None
     if isinstance(source, str) and source not in ("", "mast"):
@@ -290,6 +290,8 @@ def _locate(node: yaml.Node, above: tuple[str, ...], path: Path, places: Places)
     for key_node, value_node in node.value:
         key = (*above, str(key_node.value))
         line = key_node.start_mark.line + 1
+        if key_node.tag != "tag:yaml.org,2002:str":
+            raise ConfigError(f"{path}, line {line}: '{key_node.value}' is not the name of a key")
         if key in places:
             raise ConfigError(
                 f"{path}, line {line}: key '{'.'.join(key)}' stands twice "

@@ -75,6 +75,8 @@ def run(
         What the function returned, or the `StepError` it raised, in the order in which the jobs
         end. A worker that died counts as a `StepError` of its job.
     """
+    if not jobs:
+        return
     bar = tqdm(total=len(jobs), desc="  " + description, unit=unit, smoothing=0.1)
     with bar:
         if workers == 1:

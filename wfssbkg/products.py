@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -194,7 +195,7 @@ def write_finished(path: Path, background: Background, header: fits.Header) -> N
         exposures.to_hdu(background.inputs),
     ]
     with replacing(path) as temporary:
-        fits.HDUList(hdus).writeto(temporary)
+        fits.HDUList(hdus).writeto(temporary, checksum=True)
 
 
 def reference_header(
@@ -243,7 +244,8 @@ def reference_header(
     header["NEXP"] = (len(_accepted(inputs)), "exposures combined")
     header["WFSSBKG"] = (__version__, "version of WFSSBackgrounds")
     for line in history:
-        header.add_history(line.encode("ascii", "replace").decode())
+        for part in textwrap.wrap(line.encode("ascii", "replace").decode(), 72):
+            header.add_history(part)
     return header
 
 

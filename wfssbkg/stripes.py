@@ -9,6 +9,7 @@ from numpy.polynomial import legendre
 from scipy import ndimage
 
 NORMAL_MAD = 1.4826  # standard deviation of a normal distribution over its median deviation
+PARTS = 8  # of an amplifier's rows
 FLOAT32_PRECISION = 1e-7
 AMPLIFIERS = 4  # each reads a quarter of the rows (JWST documentation, NIRISS detector readout)
 
@@ -86,10 +87,13 @@ def of_background(background: np.ndarray, *, along_x: bool) -> np.ndarray:
         warnings.simplefilter("ignore", RuntimeWarning)  # columns without any value
         columns = np.nanmedian(background, axis=0)
         rows = np.nanmedian(background / columns, axis=1)
-        flat = _per_amplifier(background / (columns * rows[:, np.newaxis]) - 1)
-        middle = np.nanmedian(flat, axis=1, keepdims=True)
-        width = NORMAL_MAD * np.nanmedian(np.abs(flat - middle), axis=1, keepdims=True)
-        profile = np.nanmean(np.where(np.abs(flat - middle) <= 3 * width, flat, np.nan), axis=1)
+        flat = background / (columns * rows[:, np.newaxis]) - 1
+        # A stripe is the same in all parts of an amplifier; a dispersed spot or dust is not.
+        means = [
+            [np.nanmean(part, axis=0) for part in np.array_split(amplifier, PARTS)]
+            for amplifier in _per_amplifier(flat)
+        ]
+        profile = np.nanmedian(means, axis=1)
     known = np.isfinite(profile).all(axis=0)
     profile = np.where(known, profile, 0)
     if along_x:
