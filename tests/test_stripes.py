@@ -60,3 +60,8 @@ def test_columns_without_data_have_no_stripes():
     found = stripes.of_background(image, along_x=True)
     assert not found[:, :8].any()
     assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("along_x", [True, False])
+def test_a_background_without_data_has_no_stripes(along_x):
+    assert not stripes.of_background(np.full(SHAPE, np.nan), along_x=along_x).any()

@@ -119,6 +119,8 @@ def _without_slow_part(profile: np.ndarray, known: np.ndarray, degree: int = 3) 
     x = np.linspace(-1, 1, len(profile))
     kept = known
     for _ in range(4):
+        if kept.sum() <= degree:  # next to no sky: nothing can be told
+            return np.zeros(len(profile))
         slow = legendre.legval(x, legendre.legfit(x[kept], profile[kept], degree))
         deviation = np.abs(profile - slow)
         limit = max(5 * NORMAL_MAD * np.median(deviation[kept]), FLOAT32_PRECISION)
