@@ -68,6 +68,7 @@ def test_absolute_paths_and_mast_stay(tmp_path):
         ("gratings: []", 1, ["gratings", "GR150C"]),
         ("gratings: [GR150C, GR150C]", 1, ["gratings"]),
         ("filtres: [F115W]", 1, ["filtres", "'filters'"]),
+        ("5: 3", 1, ["'5' is not the name of a key"]),
         ("mask: 5", 1, ["mask", "5"]),
         ("mask:\n  growth: 1\n  growth: 2", 3, ["mask.growth", "twice", "line 2"]),
         ("mask: [1", 1, ["YAML"]),
