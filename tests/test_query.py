@@ -42,7 +42,13 @@ class User:
     def start(self, *options):
         command = [sys.executable, ROOT / "queryData.py", "--config", "config.yaml", *options]
         return subprocess.Popen(
-            command, cwd=self.home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command,
+            cwd=self.home,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # Tests in the background of a shell inherit that Ctrl-C is ignored; a user does not.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *options, status=0):
