@@ -63,12 +63,13 @@ def of_background(background: np.ndarray, *, along_x: bool) -> np.ndarray:
     """
     The stripes left in a combined background, relative to it.
 
-    The sky is continuous from one amplifier to the next; stripes are not. Sharp structure of
-    the sky lies along the dispersion only, so:
+    A stripe is the same all along an amplifier and jumps at the next; the sky is continuous from
+    one amplifier to the next, and its sharp structure (the mirror's edges, spots, dust) lies
+    along the dispersion:
 
-    - dispersed along x (GR150C), the columns' own structure is the same in all amplifiers but
-      for a slow change with y. What deviates from a straight line in y is stripes; of those, the
-      mean and the slope over the amplifiers cannot be told from the sky, and stay.
+    - dispersed along x (GR150C), the columns' own structure is the same in all amplifiers but for
+      a slow change with y. What deviates from a straight line in y is stripes; of that line, what
+      is sharp in x without standing out of the noise, as the mirror's edges and spots do.
     - dispersed along y (GR150R), the sky varies slowly with x: all that does not is stripes.
 
     Parameters
@@ -88,41 +89,56 @@ def of_background(background: np.ndarray, *, along_x: bool) -> np.ndarray:
         columns = np.nanmedian(background, axis=0)
         rows = np.nanmedian(background / columns, axis=1)
         flat = background / (columns * rows[:, np.newaxis]) - 1
-        # A stripe is the same in all parts of an amplifier; a dispersed spot or dust is not.
-        means = [
-            [np.nanmean(part, axis=0) for part in np.array_split(amplifier, PARTS)]
-            for amplifier in _per_amplifier(flat)
-        ]
-        profile = np.nanmedian(means, axis=1)
-    known = np.isfinite(profile).all(axis=0)
+        parts = np.array(
+            [
+                [np.nanmean(part, axis=0) for part in np.array_split(amplifier, PARTS)]
+                for amplifier in _per_amplifier(flat)
+            ]
+        )
+        profile = np.nanmedian(parts, axis=1)
+    known = np.isfinite(profile).all(axis=0) & (columns > 0)
     profile = np.where(known, profile, 0)
-    if along_x:
-        profile -= _straight_line(profile)
-    else:
-        profile += np.where(known, np.log(np.where(known, columns, 1)), 0)
-    return np.stack([_without_slow_part(one, known) for one in profile])
+    own = np.where(known, np.log(np.where(known, columns, 1)), 0)  # of the columns, as fractions
+    striped = known & _is_uniform(np.where(known, parts, 0))
+    if not along_x:
+        return np.stack(
+            [_fast_part(one + own, kept, 5) for one, kept in zip(profile, striped, strict=True)]
+        )
+    place = np.arange(AMPLIFIERS)[:, np.newaxis] - (AMPLIFIERS - 1) / 2
+    mean, slope = profile.mean(axis=0), (place * profile).sum(axis=0) / (place**2).sum()
+    deviation = profile - mean - place * slope
+    common = _weak_part(mean + own, known) + place * _weak_part(slope, known)
+    return common + [_fast_part(one, kept, 3) for one, kept in zip(deviation, striped, strict=True)]
 
 
-def _straight_line(profile: np.ndarray) -> np.ndarray:
-    """The least-squares straight line over the amplifiers, in each column."""
-    place = np.arange(AMPLIFIERS) - (AMPLIFIERS - 1) / 2
-    slope = place @ profile / (place @ place)
-    return profile.mean(axis=0) + place[:, np.newaxis] * slope
+def _is_uniform(parts: np.ndarray) -> np.ndarray:
+    """Where the parts of an amplifier agree, (4, nx): a dispersed spot or dust is in some only."""
+    scatter = ndimage.uniform_filter1d(parts, 3, axis=2).std(axis=1)
+    differs = scatter > 3 * np.median(scatter, axis=1, keepdims=True) + FLOAT32_PRECISION
+    return ~ndimage.binary_dilation(differs, structure=np.ones((1, 3)), iterations=8)
 
 
-def _without_slow_part(profile: np.ndarray, known: np.ndarray, degree: int = 3) -> np.ndarray:
-    """
-    A profile minus its slow change with x (a polynomial); 0 at sharp structure.
-
-    Sharp structure is what stands out by 5 sigma (a dispersed spot, a step), with 8 px around.
-    """
+def _fast_part(profile: np.ndarray, kept: np.ndarray, degree: int) -> np.ndarray:
+    """A profile minus its slow change with x, a polynomial; 0 where not kept."""
+    if kept.sum() <= degree:  # next to no sky: nothing can be told
+        return np.zeros(len(profile))
     x = np.linspace(-1, 1, len(profile))
-    kept = known
-    for _ in range(4):
-        if kept.sum() <= degree:  # next to no sky: nothing can be told
-            return np.zeros(len(profile))
-        slow = legendre.legval(x, legendre.legfit(x[kept], profile[kept], degree))
-        deviation = np.abs(profile - slow)
-        limit = max(5 * NORMAL_MAD * np.median(deviation[kept]), FLOAT32_PRECISION)
-        kept = known & ~ndimage.binary_dilation(known & (deviation > limit), iterations=8)
+    slow = legendre.legval(x, legendre.legfit(x[kept], profile[kept], degree))
     return np.where(kept, profile - slow, 0)
+
+
+def _weak_part(profile: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """
+    A profile minus its running median over 101 px; 0 at sharp structure that stands out.
+
+    That is what exceeds 4 sigma, in a column or in the mean of 5, with 16 px around it. A
+    structure too weak to stand out is lost, and is no worse a loss than the stripes it is among.
+    """
+    if not known.any():
+        return np.zeros(len(profile))
+    fast = profile - ndimage.median_filter(profile, 101, mode="nearest")
+    stands_out = np.zeros(len(profile), dtype=bool)
+    for one in (fast, ndimage.uniform_filter1d(fast, 5)):
+        sigma = NORMAL_MAD * np.median(np.abs(one[known]))
+        stands_out |= np.abs(one) > max(4 * sigma, FLOAT32_PRECISION)
+    return np.where(known & ~ndimage.binary_dilation(stands_out, iterations=16), fast, 0)
