@@ -49,6 +49,7 @@ def mask_exposure(rate: Path, output: Path, settings: Mask) -> float:
         err=noise,
         mask=bad * np.uint8(masked.BAD) | sources * np.uint8(masked.SOURCE),
         header=exposure.header,
+        pointing=exposure.pointing,
         settings=fingerprint(settings),
     )
     return float((bad | sources)[science].mean())

@@ -15,7 +15,7 @@ def test_level_is_the_clipped_median_of_the_unmasked_inner_pixels():
     masked = np.zeros(sci.shape, dtype=bool)
     sci[40:60], masked[40:60] = 50, True
     sci[:10] = -3
-    level = combine.sky_level(sci, masked, border=10, sigma=3)
+    level = combine.sky_level(sci, masked, border=(10, 10), sigma=3)
     expected = sigma_clipped_stats(
         sci[10:-10, 10:-10][~masked[10:-10, 10:-10]].astype(float), sigma=3
     )[1]
@@ -25,13 +25,14 @@ def test_level_is_the_clipped_median_of_the_unmasked_inner_pixels():
 
 @pytest.mark.parametrize("border", [50, 60])
 def test_level_of_no_pixels_is_an_error(border):
-    with pytest.raises(StepError, match="no unmasked pixel"):
-        combine.sky_level(np.ones((100, 100)), np.zeros((100, 100), bool), border=border, sigma=3)
+    with pytest.raises(StepError, match="nothing is unmasked"):
+        none = np.zeros((100, 100), bool)
+        combine.sky_level(np.ones((100, 100)), none, border=(border, border), sigma=3)
 
 
 def test_level_below_zero_is_an_error():
     with pytest.raises(StepError, match="expected above 0"):
-        combine.sky_level(-np.ones((9, 9)), np.zeros((9, 9), bool), border=0, sigma=3)
+        combine.sky_level(-np.ones((9, 9)), np.zeros((9, 9), bool), border=(0, 0), sigma=3)
 
 
 @given(
@@ -151,23 +152,31 @@ def test_fitted_level_is_right_whatever_the_background_looks_like():
     counts = rng.random(background.shape) < 0.8
     sci[~counts] = 99
     sci[50] += 5  # a trace that the mask missed
-    assert combine.fit_level(sci, err, counts, background) == pytest.approx(0.7, abs=0.001)
+    weight = np.where(counts, err**-2.0, 0)
+    assert combine.fit_level(sci, weight, background) == pytest.approx(0.7, abs=0.001)
 
 
 def test_fitted_level_of_no_pixels_is_an_error():
-    with pytest.raises(StepError, match="no unmasked pixel"):
-        combine.fit_level(*np.ones((2, 9, 9)), np.zeros((9, 9), bool), np.ones((9, 9)))
+    with pytest.raises(StepError, match="nothing is left unmasked"):
+        combine.fit_level(np.ones((9, 9)), np.zeros((9, 9)), np.ones((9, 9)))
 
 
 def test_structure_is_what_boxes_differ_by_beyond_their_noise():
     rng = np.random.default_rng(10)
-    err = np.full((256, 320), 0.05)
-    noise = rng.normal(0, err)
-    counts = rng.random(err.shape) < 0.8
-    assert combine.structure(noise, err, counts, box=64) < 0.0005
+    noise = rng.normal(0, 0.05, (256, 320))
+    counts = rng.random(noise.shape) < 0.8
+    weight = np.where(counts, 0.05**-2, 0)
+    assert combine.structure(noise, weight, box=(64, 32)) < 0.0005
     band = noise.copy()
     band[128:192] += 0.02
     band[~counts] = 99
-    measured = combine.structure(band, err, counts, box=64)
+    measured = combine.structure(band, weight, box=(64, 32))
     assert measured == pytest.approx(0.02 / 2, rel=0.1)  # in one row of boxes of four
-    assert np.isnan(combine.structure(band, err, np.zeros_like(counts), box=64))
+    assert np.isnan(combine.structure(band, np.zeros_like(weight), box=(64, 32)))
+
+
+@given(rows=st.integers(1, 80), memory=st.floats(1, 1e6), least=st.integers(1, 5))
+def test_bands_are_of_whole_steps(rows, memory, least):
+    bands = list(combine.bands(4 * rows, 50, 3, memory, least=least, step=4))
+    assert [row for band in bands for row in range(band.start, band.stop)] == list(range(4 * rows))
+    assert not any(band.start % 4 or band.stop % 4 for band in bands)

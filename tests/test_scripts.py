@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +10,12 @@ from astropy.io import fits
 from stdatamodels.jwst.datamodels import WfssBkgModel
 
 from demo import score
-from makeBackgrounds import Exposure, combine_band
+from makeBackgrounds import combine_band
 from tests.conftest import ROOT, SCRIPTS
-from wfssbkg import combine, exposures, masked, products
+from wfssbkg import cells, combine, exposures, masked, products
 from wfssbkg.config import read
 from wfssbkg.layout import Combination, Folder
+from wfssbkg.sample import Exposure
 
 NAMES = ("GR150C-F115W", "GR150R-F115W")
 
@@ -105,23 +105,47 @@ def test_median_is_that_of_the_whole_stack(median_run):
     np.testing.assert_array_equal(combined.number, np.isfinite(stack).sum(axis=0))
 
 
-@pytest.mark.parametrize("height", [1, 7, 256])
+def sample_of(folder, number=5):
+    members = [Exposure.of(folder, row["productFilename"]) for row in accepted(folder)[:number]]
+    for exposure, row in zip(members, accepted(folder)[:number], strict=True):
+        exposure.level = row["level"]
+    return members
+
+
+@pytest.mark.parametrize("height", [4, 12, 256])
 @pytest.mark.parametrize("estimator", ["median", "clipped_median", "weighted_mean"])
 def test_bands_of_any_height_give_the_same(median_run, height, estimator):
     config, folder = median_run
     settings = read(config).combine.model_copy(update={"estimator": estimator})
-    sample = [
-        Exposure(
-            row["productFilename"], folder.masked(row["productFilename"]), Path(), row["level"]
-        )
-        for row in accepted(folder)[:5]
-    ]
-    memory = height * 256 * len(sample) * combine.BYTES_PER_PIXEL
-    bands = list(combine.bands(256, 256, len(sample), memory))
+    members = sample_of(folder)
+    memory = height * 256 * len(members) * combine.BYTES_PER_PIXEL
+    bands = list(combine.bands(256, 256, len(members), memory, step=cells.SIZE))
     assert bands[0].stop == height
-    parts = [combine_band(rows, sample, settings)[0] for rows in bands]
-    whole = combine_band(slice(0, 256), sample, settings)[0]
+    parts = [combine_band(rows, members, None, settings, False)[0] for rows in bands]
+    whole = combine_band(slice(0, 256), members, None, settings, False)[0]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=NAMES)
+def test_bands_of_refined_exposures_give_the_same(finished, which):
+    config, folders, _ = finished
+    settings = read(config).combine
+    members = sample_of(folders[which])
+    columns = members[0].cells_shape[1]
+    common = np.random.default_rng(1).normal(0, 0.01, (4, columns)).astype(np.float32)
+    bands = [slice(0, 20), slice(20, 120), slice(120, 256)]
+    parts = [combine_band(rows, members, common, settings, False) for rows in bands]
+    whole = combine_band(slice(0, 256), members, common, settings, False)
+    for images, expected in zip(zip(*parts, strict=True), whole, strict=True):
+        np.testing.assert_array_equal(np.concatenate(images), expected)
+    unrefined = combine_band(slice(0, 256), members, None, settings, False)
+    assert np.nanmax(np.abs(whole[0] - unrefined[0])) > 0.01
+
+
+def test_cells_are_gone_in_the_end(finished):
+    for folder in finished[1]:
+        assert list(folder.path.glob("*_refined.fits"))
+        assert not list(folder.path.glob("*_cells.fits"))
 
 
 def test_finished_files_are_reference_files(finished):
@@ -280,7 +304,7 @@ def test_an_exposure_with_scattered_light_is_rejected_with_a_reason(finished, ar
     spoilt = sorted(rates.iterdir())[2]
     with fits.open(spoilt, mode="update") as hdus:
         y = np.arange(256)[:, np.newaxis]
-        hdus["SCI"].data += 0.1 * np.exp(-(((y - 128) / 40) ** 2)) * np.nanmedian(hdus["SCI"].data)
+        hdus["SCI"].data += 0.03 * np.exp(-(((y - 128) / 40) ** 2)) * np.nanmedian(hdus["SCI"].data)
     query = {"source": str(rates), "gaia_g_limit": None}
     config = archive.config(tmp_path / "run", gratings=["GR150C"], query=query)
     for script in SCRIPTS[:3]:

@@ -26,15 +26,27 @@ def test_stripes_of_an_exposure_are_the_mean_residuals():
     residual = stripes.spread(truth, SHAPE[0]) + rng.normal(0, sigma, SHAPE)
     counts = rng.random(SHAPE) < 0.9
     residual[~counts] = 50
-    found = stripes.of_exposure(residual, np.full(SHAPE, sigma), counts)
-    assert np.std(found - truth) < 1.3 * sigma / np.sqrt(90)
+    found, information = stripes.of_exposure(residual, np.where(counts, sigma**-2.0, 0))
+    assert np.std((found - truth) * np.sqrt(information)) == pytest.approx(1, abs=0.1)
 
 
 def test_a_column_without_enough_pixels_has_no_stripe():
-    counts = np.zeros(SHAPE, dtype=bool)
-    counts[:5] = True
-    found = stripes.of_exposure(np.ones(SHAPE), np.ones(SHAPE), counts)
+    weight = np.zeros(SHAPE)
+    weight[:5] = 1
+    found, information = stripes.of_exposure(np.ones(SHAPE), weight)
     assert not found.any()
+    assert not information.any()
+
+
+def test_what_stripes_have_in_common_does_not_follow_an_outlier():
+    rng = np.random.default_rng(5)
+    truth = stripes_of(rng, 0.002)
+    noise = rng.normal(0, 0.001, (9, *truth.shape))
+    found = truth + noise
+    found[2, 1, 100:120] += 0.1  # light of a bright source
+    weight = rng.uniform(0.5, 2, noise.shape)
+    assert np.std(stripes.common(found, weight) - truth) < 1.3 * 0.001 / 3
+    assert not stripes.common(found, np.zeros_like(weight)).any()
 
 
 @pytest.mark.parametrize(("along_x", "left"), [(True, 0.8), (False, 0.4)])

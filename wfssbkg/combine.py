@@ -16,17 +16,19 @@ from wfssbkg import StepError
 BYTES_PER_PIXEL = 24
 
 
-def sky_level(sci: np.ndarray, masked: np.ndarray, *, border: int, sigma: float) -> float:
+def sky_level(
+    value: np.ndarray, masked: np.ndarray, *, border: tuple[int, int], sigma: float
+) -> float:
     """
-    The level of an exposure: the sigma-clipped median of its unmasked pixels.
+    The level of an exposure: the sigma-clipped median of what is not masked.
 
     Parameters
     ----------
-    sci : (ny, nx) float array
+    value : (ny, nx) float array
         DN/s
     masked : (ny, nx) bool array
-    border : int
-        Pixels left out at each edge.
+    border : (int, int)
+        Rows and columns left out at each edge.
     sigma : float
         Clipping, in standard deviations.
 
@@ -38,70 +40,65 @@ def sky_level(sci: np.ndarray, masked: np.ndarray, *, border: int, sigma: float)
     Raises
     ------
     StepError
-        If no pixel is left, or the level is not positive.
+        If nothing is left, or the level is not positive.
     """
-    inner = np.s_[border : sci.shape[0] - border, border : sci.shape[1] - border]
-    values = sci[inner][~masked[inner]]
+    inner = tuple(
+        slice(width, size - width) for width, size in zip(border, value.shape, strict=True)
+    )
+    values = value[inner][~masked[inner]]
     if values.size == 0:
-        raise StepError(f"no unmasked pixel more than {border} px from the edges")
+        raise StepError("nothing is unmasked inside the border (combine.level_border)")
     level = float(sigma_clipped_stats(values.astype(np.float64), sigma=sigma)[1])
     if not level > 0:
         raise StepError(f"the sky level is {level:.3g} DN/s, expected above 0")
     return level
 
 
-def fit_level(
-    sci: np.ndarray, err: np.ndarray, counts: np.ndarray, background: np.ndarray
-) -> float:
+def fit_level(value: np.ndarray, weight: np.ndarray, background: np.ndarray) -> float:
     """
     The factor that fits the background to an exposure best.
 
     Parameters
     ----------
-    sci, err : (ny, nx) float arrays
-        Exposure and its noise, DN/s.
-    counts : (ny, nx) bool array
-        The pixels to use.
+    value, weight : (ny, nx) float arrays
+        Exposure, DN/s, and 1/noise^2; weight 0 where it does not count.
     background : (ny, nx) float array
         NaN where it is not known.
 
     Returns
     -------
     float
-        DN/s. Weighted least squares over every seventh pixel, without those more than 3 sigma
+        DN/s. Weighted least squares over every seventh value, without those more than 3 sigma
         off: their number, not their noise, limits the fit.
 
     Raises
     ------
     StepError
-        If no pixel is left, or the background does not fit.
+        If no value is left, or the background does not fit.
     """
-    counts = counts & np.isfinite(background)
-    y, x, noise = (image[counts][::7].astype(np.float64) for image in (sci, background, err))
+    counts = (weight > 0) & np.isfinite(background)
+    y, x, weight = (image[counts][::7].astype(np.float64) for image in (value, background, weight))
     if not len(y):
-        raise StepError("no unmasked pixel to fit the level to")
+        raise StepError("nothing is left unmasked to fit the level to")
     level = float(np.median(y / x))
     for _ in range(3):
-        kept = np.abs(y - level * x) < 3 * noise
-        u, v = x[kept] / noise[kept], y[kept] / noise[kept]
-        if not len(u):
+        kept = weight * np.square(y - level * x) < 9
+        if not kept.any():
             raise StepError("the background does not fit this exposure anywhere")
-        level = float(u @ v / (u @ u))
+        level = float((weight * x * y)[kept].sum() / (weight * x * x)[kept].sum())
     return level
 
 
-def structure(residual: np.ndarray, err: np.ndarray, counts: np.ndarray, *, box: int) -> float:
+def structure(residual: np.ndarray, weight: np.ndarray, *, box: tuple[int, int]) -> float:
     """
     How much an exposure differs from the background on large scales.
 
     Parameters
     ----------
-    residual, err : (ny, nx) float arrays
-        Exposure minus its background, and its noise, DN/s.
-    counts : (ny, nx) bool array
-        The pixels to use.
-    box : int
-        Size of the boxes the residual is averaged in, px.
+    residual, weight : (ny, nx) float arrays
+        Exposure minus its background, DN/s, and 1/noise^2; weight 0 where it does not count.
+    box : (int, int)
+        Height and width of the boxes the residual is averaged in.
 
     Returns
     -------
@@ -109,21 +106,20 @@ def structure(residual: np.ndarray, err: np.ndarray, counts: np.ndarray, *, box:
         RMS of the averages beyond what their noise makes, DN/s; NaN if no box has a quarter of
         its pixels.
     """
-    weight = np.where(counts, 1 / np.square(err), 0)
-    total = np.where(counts, residual, 0) * weight
-    sums = [
-        np.add.reduceat(
-            np.add.reduceat(image, np.arange(0, image.shape[0], box), axis=0, dtype=np.float64),
-            np.arange(0, image.shape[1], box),
-            axis=1,
-        )
-        for image in (total, weight, counts)
-    ]
-    enough = sums[2] > box**2 / 4
+    total, weight, number = (_boxed(x, box) for x in (residual * weight, weight, weight > 0))
+    enough = number > box[0] * box[1] / 4
     if not enough.any():
         return np.nan
-    mean, variance = sums[0][enough] / sums[1][enough], 1 / sums[1][enough]
+    mean, variance = total[enough] / weight[enough], 1 / weight[enough]
     return float(np.sqrt(max(np.mean(mean**2 - variance), 0)))
+
+
+def _boxed(image: np.ndarray, box: tuple[int, int]) -> np.ndarray:
+    """Sums over boxes; those at the far edges may be smaller."""
+    for axis, size in enumerate(box):
+        places = np.arange(0, image.shape[axis], size)
+        image = np.add.reduceat(image, places, axis=axis, dtype=np.float64)
+    return image
 
 
 def band_memory(memory_gb: float, workers: int) -> float:
@@ -142,7 +138,13 @@ def band_memory(memory_gb: float, workers: int) -> float:
 
 
 def bands(
-    rows: int, columns: int, exposures: int, memory_bytes: float, *, least: int = 1
+    rows: int,
+    columns: int,
+    exposures: int,
+    memory_bytes: float,
+    *,
+    least: int = 1,
+    step: int = 1,
 ) -> Iterator[slice]:
     """
     Slices of rows that fit into memory for all exposures at once.
@@ -156,14 +158,17 @@ def bands(
         What one band may take.
     least : int
         At least this many bands, so that each worker has one.
+    step : int
+        The heights are multiples of this, but for the last.
 
     Yields
     ------
     slice
-        From the first row to the last, without a gap; at least one row each.
+        From the first row to the last, without a gap; at least `step` rows each.
     """
     height = int(memory_bytes // (BYTES_PER_PIXEL * columns * max(exposures, 1)))
-    height = min(max(height, 1), -(-rows // least))
+    height = min(height, -(-rows // least))
+    height = max(height // step * step, step)
     for first in range(0, rows, height):
         yield slice(first, min(first + height, rows))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from wfssbkg import StepError
+from wfssbkg import StepError, fields
 
 # Where the JWST pipeline finds reference files unless the user's environment says otherwise:
 # https://jwst-crds.stsci.edu/docs/cmdline_bestrefs
@@ -34,6 +34,8 @@ class FlatFielded:
         Data quality flags of exposure and flat field.
     header : `~astropy.io.fits.Header`
         Primary header of the exposure, with R_FLAT and CRDS_CTX as used.
+    pointing : `~astropy.io.fits.Header`
+        Its world coordinates, from `wfssbkg.fields.pointing`.
     """
 
     sci: np.ndarray
@@ -41,6 +43,7 @@ class FlatFielded:
     var_rnoise: np.ndarray
     dq: np.ndarray
     header: fits.Header
+    pointing: fits.Header
 
 
 def flat_field(path: Path) -> FlatFielded:
@@ -72,6 +75,7 @@ def flat_field(path: Path) -> FlatFielded:
             var_rnoise=np.array(result.var_rnoise, dtype=np.float32),
             dq=np.array(result.dq, dtype=np.uint32),
             header=header,
+            pointing=fields.pointing(fits.getheader(path, "SCI")),
         )
 
 

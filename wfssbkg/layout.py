@@ -68,8 +68,12 @@ class Folder:
         return self.path / (filename.removesuffix("_rate.fits") + "_masked.fits")
 
     def refined(self, filename: str) -> Path:
-        """The refined mask and the stripes of an exposure, from makeBackgrounds.py."""
+        """The refined mask, faint light and stripes of an exposure, from makeBackgrounds.py."""
         return self.path / (filename.removesuffix("_rate.fits") + "_refined.fits")
+
+    def cells(self, filename: str) -> Path:
+        """An exposure averaged over cells, there while makeBackgrounds.py works."""
+        return self.path / (filename.removesuffix("_rate.fits") + "_cells.fits")
 
     @property
     def background(self) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from wfssbkg import StepError, __version__, stripes
+from wfssbkg import StepError, __version__
 from wfssbkg.layout import replacing
 
 # Bits of the MASK extension; a pixel counts in the background where none is set.
@@ -22,6 +22,7 @@ def write(
     err: np.ndarray,
     mask: np.ndarray,
     header: fits.Header,
+    pointing: fits.Header,
     settings: str,
 ) -> None:
     """
@@ -36,6 +37,8 @@ def write(
         Bits BAD and SOURCE.
     header : `~astropy.io.fits.Header`
         Primary header of the exposure.
+    pointing : `~astropy.io.fits.Header`
+        Its world coordinates.
     settings : str
         Fingerprint of the settings it was made with.
     """
@@ -51,6 +54,7 @@ def write(
         fits.ImageHDU(np.asarray(err, dtype=np.float32), name="ERR"),
         fits.ImageHDU(np.asarray(mask, dtype=np.uint8), name="MASK"),
     ]
+    hdus[1].header.update(pointing)
     hdus[1].header["BUNIT"] = hdus[2].header["BUNIT"] = "DN/s"
     for bit, meaning in _BITS.items():
         hdus[3].header[f"MASKBIT{bit.bit_length() - 1}"] = (bit, meaning)
@@ -75,8 +79,8 @@ def is_current(path: Path, *, rate: Path, settings: str) -> bool:
         return False
 
 
-def read_header(path: Path) -> fits.Header:
-    """The primary header of a masked exposure.
+def read_header(path: Path, extension: str | int = 0) -> fits.Header:
+    """A header of a masked exposure, the primary one unless another is named.
 
     Raises
     ------
@@ -84,55 +88,9 @@ def read_header(path: Path) -> fits.Header:
         If the file cannot be read.
     """
     try:
-        return fits.getheader(path)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-
-
-def write_refined(path: Path, mask: np.ndarray, noise: np.ndarray) -> None:
-    """
-    Write the refined mask of an exposure.
-
-    Parameters
-    ----------
-    path : `~pathlib.Path`
-    mask : (ny, nx) uint8 array
-        Bits BAD and SOURCE.
-    noise : (4, nx) float array
-        1/f noise of each column of each amplifier, DN/s.
-    """
-    hdus = [
-        fits.PrimaryHDU(),
-        fits.ImageHDU(np.asarray(mask, dtype=np.uint8), name="MASK"),
-        fits.ImageHDU(np.asarray(noise, dtype=np.float32), name="STRIPES"),
-    ]
-    hdus[2].header["BUNIT"] = "DN/s"
-    with replacing(path) as temporary:
-        fits.HDUList(hdus).writeto(temporary)
-
-
-def read_refined(path: Path, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Read some rows of a refined mask, and the stripes of these rows.
-
-    Returns
-    -------
-    mask : (rows, nx) uint8 array
-    stripes : (rows, nx) float32 array
-        DN/s
-
-    Raises
-    ------
-    StepError
-        If the file cannot be read.
-    """
-    try:
-        with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
-            ny = hdus["MASK"].shape[0]
-            mask, noise = hdus["MASK"].section[rows], hdus["STRIPES"].data.astype(np.float32)
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise StepError(f"{path} cannot be read ({error}). Run makeBackgrounds.py again") from None
-    return mask, stripes.spread(noise, ny)[rows]
+        return fits.getheader(path, extension)
+    except (OSError, KeyError) as error:
+        raise _unreadable(path, error, "makeMask.py") from None
 
 
 def shape(path: Path) -> tuple[int, int]:
@@ -143,14 +101,11 @@ def shape(path: Path) -> tuple[int, int]:
     StepError
         If the file cannot be read.
     """
-    try:
-        header = fits.getheader(path, "SCI")
-        return header["NAXIS2"], header["NAXIS1"]
-    except (OSError, KeyError) as error:
-        raise _unreadable(path, error) from None
+    header = read_header(path, "SCI")
+    return header["NAXIS2"], header["NAXIS1"]
 
 
-def read(path: Path, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
     """
     Read some rows of a masked exposure; only they are read from disk.
 
@@ -170,14 +125,58 @@ def read(path: Path, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray,
     StepError
         If the file cannot be read.
     """
+    return _read(path, ("SCI", "ERR", "MASK"), rows, "makeMask.py")
+
+
+def write_cells(path: Path, value: np.ndarray, weight: np.ndarray) -> None:
+    """Write the cells of an exposure, from `wfssbkg.cells.average`."""
+    _write_images(path, {"VALUE": value, "WEIGHT": weight})
+
+
+def read_cells(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
+    """Read some rows of the cells of an exposure: value and weight; errors as for `read`."""
+    return _read(path, ("VALUE", "WEIGHT"), rows, "makeBackgrounds.py")
+
+
+def write_refined(path: Path, source: np.ndarray, light: np.ndarray, stripes: np.ndarray) -> None:
+    """
+    Write what the refinement found in an exposure.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+    source : bool array
+        Cells with a source.
+    light : float array
+        Light of fainter sources in each cell, DN/s.
+    stripes : (4, columns) float array
+        1/f noise of each column of cells of each amplifier, DN/s.
+    """
+    _write_images(path, {"SOURCE": source.astype(np.uint8), "LIGHT": light, "STRIPES": stripes})
+
+
+def read_refined(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
+    """Read some rows of cells: source (bool) and light; and all stripes; errors as for `read`."""
+    source, light = _read(path, ("SOURCE", "LIGHT"), rows, "makeBackgrounds.py")
+    (stripes,) = _read(path, ("STRIPES",), slice(None), "makeBackgrounds.py")
+    return [source > 0, light, stripes]
+
+
+def _write_images(path: Path, images: dict[str, np.ndarray]) -> None:
+    hdus = [fits.PrimaryHDU(), *(fits.ImageHDU(image, name=name) for name, image in images.items())]
+    with replacing(path) as temporary:
+        fits.HDUList(hdus).writeto(temporary)
+
+
+def _read(path: Path, names: tuple[str, ...], rows: slice, script: str) -> list[np.ndarray]:
+    """Some rows of some extensions, in native byte order."""
     try:
         with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
-            parts = [hdus[name].section[rows] for name in ("SCI", "ERR", "MASK")]
+            parts = [hdus[name].section[rows] for name in names]
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise _unreadable(path, error) from None
-    sci, err, mask = parts
-    return sci.astype(np.float32, copy=False), err.astype(np.float32, copy=False), mask
+        raise _unreadable(path, error, script) from None
+    return [part.astype(part.dtype.newbyteorder("="), copy=False) for part in parts]
 
 
-def _unreadable(path: Path, error: Exception) -> StepError:
-    return StepError(f"{path} cannot be read ({error}). Remove it and run makeMask.py again")
+def _unreadable(path: Path, error: Exception, script: str) -> StepError:
+    return StepError(f"{path} cannot be read ({error}). Remove it and run {script} again")

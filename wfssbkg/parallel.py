@@ -6,12 +6,15 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
 
 from wfssbkg import StepError, cli
 from wfssbkg.config import Compute
+
+_kept: dict[str, Any] = {}  # the worker processes, and how many they are
 
 # Below this a worker that has loaded the JWST pipeline or a band of exposures cannot do its work.
 LEAST_WORKER_GB = 0.5
@@ -84,17 +87,40 @@ def run(
                 yield job, _outcome(function, job)
                 bar.update()
             return
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=cli.quieten)
-        try:
+        with _pool(workers) as pool:
             futures = {pool.submit(_outcome, function, job): job for job in jobs}
             for future in as_completed(futures):
                 error = future.exception()
                 died = StepError(f"the worker process failed: {error!r}")
                 yield futures[future], died if error else future.result()
                 bar.update()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            if any(future.exception() for future in futures):
+                _close_pool()
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """The worker processes; kept for the next jobs, since they take a second to start.
+
+    An exception in the block, Ctrl-C among them, ends them.
+    """
+    if _kept.get("workers") != workers:
+        _close_pool()
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=cli.quieten)
+        _kept.update(workers=workers, pool=pool)
+    try:
+        yield _kept["pool"]
+    except BaseException:
+        _close_pool()
+        raise
+
+
+def _close_pool() -> None:
+    """End the worker processes; jobs that have not begun are dropped."""
+    if "pool" in _kept:
+        _kept["pool"].shutdown(wait=True, cancel_futures=True)
+    _kept.clear()
 
 
 def run_in_order(function: Callable[..., Any], jobs: Sequence[tuple], **options: Any) -> list[Any]:

@@ -14,27 +14,59 @@ FLOAT32_PRECISION = 1e-7
 AMPLIFIERS = 4  # each reads a quarter of the rows (JWST documentation, NIRISS detector readout)
 
 
-def of_exposure(residual: np.ndarray, noise: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def of_exposure(residual: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     The stripes of an exposure: the mean residual in each column of each amplifier.
 
     Parameters
     ----------
-    residual, noise : (ny, nx) float arrays
-        Exposure minus its background, and its noise, DN/s.
-    counts : (ny, nx) bool array
-        Pixels without sources; those more than 3 sigma off are left out as well.
+    residual, weight : (ny, nx) float arrays
+        Exposure minus its background, DN/s, and 1/noise^2; weight 0 where there are sources.
+        What is more than 3 sigma off is left out as well.
+
+    Returns
+    -------
+    stripes : (4, nx) float32 array
+        DN/s; 0 where fewer than a tenth of the column counts.
+    information : (4, nx) float32 array
+        Sum of the weights; 0 there.
+    """
+    weight = np.where(np.square(residual) * weight < 9, weight, 0)
+    total, information = (
+        _per_amplifier(x).sum(axis=1, dtype=np.float64) for x in (residual * weight, weight)
+    )
+    enough = _per_amplifier(weight > 0).sum(axis=1) > 0.1 * residual.shape[0] / AMPLIFIERS
+    stripes = np.where(enough, total / np.where(enough, information, 1), 0)
+    return stripes.astype(np.float32), np.where(enough, information, 0).astype(np.float32)
+
+
+def common(stripes: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """
+    What the stripes of all exposures have in common, without outliers.
+
+    An exposure's stripes are measured against the background so far, so that they hide what is
+    wrong with it in whole columns: that is the same in all exposures, and must not be taken out of
+    them, or no refinement could mend it.
+
+    Parameters
+    ----------
+    stripes, weight : (n, 4, nx) float arrays
+        Relative to the level of each exposure, and 1/noise^2.
 
     Returns
     -------
     (4, nx) float32 array
-        DN/s; 0 where fewer than a tenth of the pixels count.
+        The weighted mean, without those more than 3 sigma from it; sigma is that of the exposure.
     """
-    counts = counts & (np.abs(residual) < 3 * noise)
-    total = _per_amplifier(np.where(counts, residual, 0)).sum(axis=1, dtype=np.float64)
-    number = _per_amplifier(counts).sum(axis=1)
-    enough = number > 0.1 * residual.shape[0] / AMPLIFIERS
-    return np.where(enough, total / np.maximum(number, 1), 0).astype(np.float32)
+    weight = weight.astype(np.float64)
+    kept = weight
+    for _ in range(4):
+        total = kept.sum(axis=0)
+        mean = (kept * stripes).sum(axis=0) / np.where(total > 0, total, 1)
+        deviation = np.abs(stripes - mean)
+        sigma = NORMAL_MAD * np.median(deviation, axis=(1, 2), keepdims=True)
+        kept = np.where(deviation <= 3 * sigma, weight, 0)
+    return mean.astype(np.float32)
 
 
 def spread(stripes: np.ndarray, rows: int) -> np.ndarray:

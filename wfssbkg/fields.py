@@ -1,0 +1,64 @@
+"""Which exposures are dithers of the same field: they see the same sources."""
+
+from __future__ import annotations
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+
+KEYWORDS = (
+    "WCSAXES", "CTYPE1", "CTYPE2", "CUNIT1", "CUNIT2", "CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2",
+    "CDELT1", "CDELT2", "PC1_1", "PC1_2", "PC2_1", "PC2_2", "RADESYS",
+)  # fmt: skip
+FARTHEST = 256  # px; beyond it too little of the field is common
+ROLL_TOLERANCE = 0.02  # deg: a third of a pixel at the edge of the frame
+
+
+def pointing(header: fits.Header) -> fits.Header:
+    """The world coordinates of an exposure: the keywords of the extension SCI that make them."""
+    return fits.Header([(key, header[key]) for key in KEYWORDS if key in header])
+
+
+def group(
+    pointings: list[fits.Header], *, most: int
+) -> list[tuple[list[int], list[tuple[float, float]]]]:
+    """
+    Group exposures that see the same sources.
+
+    Parameters
+    ----------
+    pointings : list of `~astropy.io.fits.Header`
+        From `pointing`, an exposure each. One without world coordinates is a group of its own.
+    most : int
+        Most exposures in a group.
+
+    Returns
+    -------
+    list of (numbers, offsets)
+        A group each: the numbers of its exposures in the list, and where each of them sees a
+        source relative to the first, (y, x) in px.
+    """
+    groups: list[tuple[WCS | None, float, list[int], list[tuple[float, float]]]] = []
+    for number, header in enumerate(pointings):
+        wcs = WCS(header) if "CRVAL1" in header else None
+        roll = _roll(wcs) if wcs else np.nan
+        for first, first_roll, numbers, offsets in groups:
+            if not wcs or not first or len(numbers) == most:
+                continue
+            turned = (roll - first_roll + 180) % 360 - 180
+            if abs(turned) > ROLL_TOLERANCE or abs(wcs.wcs.crval[1] - first.wcs.crval[1]) > 0.1:
+                continue
+            x, y = wcs.wcs_world2pix([first.wcs.crval], 0)[0] - first.wcs.crpix + 1
+            if max(abs(x), abs(y)) < FARTHEST:
+                numbers.append(number)
+                offsets.append((float(y), float(x)))
+                break
+        else:
+            groups.append((wcs, roll, [number], [(0.0, 0.0)]))
+    return [(numbers, offsets) for _, _, numbers, offsets in groups]
+
+
+def _roll(wcs: WCS) -> float:
+    """Position angle of the detector's y axis, deg."""
+    matrix = wcs.pixel_scale_matrix
+    return float(np.degrees(np.arctan2(matrix[0, 1], matrix[1, 1])))

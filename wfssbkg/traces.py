@@ -1,0 +1,165 @@
+"""Sources in an exposure minus its background: faint traces, their number, their light.
+
+All images are on the grid of `wfssbkg.cells`, with the dispersion along the second axis, so that
+cells of GR150R come transposed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from wfssbkg.cells import SIZE
+
+
+def find(
+    residual: np.ndarray,
+    weight: np.ndarray,
+    *,
+    scales: list[tuple[float, float]],
+    threshold: float,
+    depth: float,
+    flux: float,
+) -> tuple[np.ndarray, int]:
+    """
+    Cells of all sources, faint traces included, and the number of the brighter ones.
+
+    At each scale, from the first to the last, the residual is averaged with a Gaussian over the
+    cells not found before. A cell is found where that average is both significant and worth
+    masking.
+
+    Parameters
+    ----------
+    residual, weight : (ny, nx) float32 arrays
+        Cells of an exposure minus its background, DN/s, and 1/noise^2; weight 0 where unknown.
+    scales : list of (float, float)
+        Widths (standard deviations) of the Gaussian along and across the dispersion, px.
+    threshold : float
+        In sigma of the average.
+    depth : float
+        Least average that is masked, in units of the typical noise of a pixel.
+    flux : float
+        Sources of which the average at the first scale is brighter are counted, DN/s.
+
+    Returns
+    -------
+    found : (ny, nx) bool array
+    number : int
+        Touching sources count as one.
+    """
+    found, number = np.zeros(residual.shape, dtype=bool), 0
+    least = depth * pixel_noise(weight)
+    for scale in scales:
+        mean, sigma = average(residual, np.where(found, 0, weight), scale)
+        if scale is scales[0]:
+            number = ndimage.label(mean > flux)[1]
+        found |= (mean > threshold * sigma) & (mean > least)
+    return found, number
+
+
+def pixel_noise(weight: np.ndarray) -> float:
+    """The noise of a typical pixel, in units of weight^-1/2; infinite if no cell is known."""
+    known = weight > 0
+    return float(np.sqrt(SIZE / np.median(weight[known]))) if known.any() else np.inf
+
+
+def average(
+    residual: np.ndarray, weight: np.ndarray, scale: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    The average over a Gaussian, weighted, and its noise.
+
+    Parameters
+    ----------
+    residual, weight : (ny, nx) float32 arrays
+        As for `find`.
+    scale : (float, float)
+        Standard deviations of the Gaussian along and across the dispersion, px.
+
+    Returns
+    -------
+    mean, sigma : (ny, nx) float32 arrays
+        0 and infinity where next to nothing is known.
+    """
+    along, across = scale[0] / SIZE, scale[1]
+    # A coarser grid of at least two of its cells a standard deviation loses nothing.
+    bins = tuple(2 ** int(max(np.log2(width / 2), 0)) for width in (across, along))
+    total, information = (_binned(image, bins) for image in (residual * weight, weight))
+    widths = across / bins[0], along / bins[1]
+    total, mean_weight = (
+        ndimage.gaussian_filter(x, widths, truncate=3) for x in (total, information)
+    )
+    known = mean_weight > 1e-3 * mean_weight.max()
+    mean_weight = np.where(known, mean_weight, 1)
+    mean = np.where(known, total / mean_weight, 0)
+    # A Gaussian of these widths averages 4 pi sigma_x sigma_y cells of equal weight.
+    sigma = 1 / np.sqrt(4 * np.pi * widths[0] * widths[1] * mean_weight)
+    sigma = np.where(known, sigma, np.inf)
+    ny, nx = residual.shape
+    return tuple(
+        np.repeat(np.repeat(x, bins[0], axis=0), bins[1], axis=1)[:ny, :nx].astype(np.float32)
+        for x in (mean, sigma)
+    )
+
+
+def faint_light(
+    members: list[tuple[np.ndarray, np.ndarray]],
+    offsets: list[tuple[float, float]],
+    *,
+    scale: tuple[float, float],
+    threshold: float,
+) -> list[np.ndarray]:
+    """
+    Light of sources too faint to mask, from all dithers of a field together.
+
+    Parameters
+    ----------
+    members : list of (residual, weight)
+        (ny, nx) float32 arrays as for `find`, an exposure each; weight 0 where masked.
+    offsets : list of (float, float)
+        Where each exposure sees the same sources: px across and along the dispersion, relative
+        to the first.
+    scale : (float, float)
+        Standard deviations of the Gaussian that light is averaged with, px along and across.
+    threshold : float
+        In sigma of that average; fainter light is left alone.
+
+    Returns
+    -------
+    list of (ny, nx) float32 arrays
+        DN/s in the cells of each exposure.
+    """
+    shifts = [(round(across), round(along / SIZE)) for across, along in offsets]
+    margin = np.max(np.abs(shifts), axis=0)
+    ny, nx = members[0][0].shape
+    windows = [
+        np.s_[dy + margin[0] : dy + margin[0] + ny, dx + margin[1] : dx + margin[1] + nx]
+        for dy, dx in ((-across, -along) for across, along in shifts)
+    ]
+    total, weight = np.zeros((2, ny + 2 * margin[0], nx + 2 * margin[1]), dtype=np.float32)
+    for window, (residual, known) in zip(windows, members, strict=True):
+        total[window] += residual * known
+        weight[window] += known
+    stacked = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
+    mean, sigma = average(stacked, weight, scale)
+    light = np.where(mean > threshold * sigma, mean, 0)
+    return [light[window] for window in windows]
+
+
+def largest(found: np.ndarray) -> float:
+    """The fraction of the frame that the largest source covers, with all that is joined to it.
+
+    Links narrower than 5 px across the dispersion, such as traces that cross, join nothing.
+    """
+    labels, number = ndimage.label(ndimage.binary_opening(found, structure=np.ones((5, 1))))
+    if not number:
+        return 0.0
+    return float(np.bincount(labels.ravel())[1:].max() / found.size)
+
+
+def _binned(image: np.ndarray, bins: tuple[int, int]) -> np.ndarray:
+    """Sums over cells; cells at the far edges may be smaller."""
+    for axis, size in enumerate(bins):
+        if size > 1:
+            image = np.add.reduceat(image, np.arange(0, image.shape[axis], size), axis=axis)
+    return image
