@@ -304,7 +304,7 @@ def test_an_exposure_with_scattered_light_is_rejected_with_a_reason(finished, ar
     spoilt = sorted(rates.iterdir())[2]
     with fits.open(spoilt, mode="update") as hdus:
         y = np.arange(256)[:, np.newaxis]
-        hdus["SCI"].data += 0.03 * np.exp(-(((y - 128) / 40) ** 2)) * np.nanmedian(hdus["SCI"].data)
+        hdus["SCI"].data += 0.05 * np.exp(-(((y - 128) / 40) ** 2)) * np.nanmedian(hdus["SCI"].data)
     query = {"source": str(rates), "gaia_g_limit": None}
     config = archive.config(tmp_path / "run", gratings=["GR150C"], query=query)
     for script in SCRIPTS[:3]:
