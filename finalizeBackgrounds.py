@@ -29,34 +29,42 @@ def denoise_tile(tile: np.ndarray, typical: float, settings: Finalize) -> np.nda
     )
 
 
-def denoise_background(run: cli.Run, sci: np.ndarray, err: np.ndarray) -> np.ndarray:
-    """The background without noise, in tiles; NaN where there was no value."""
+def denoise_background(run: cli.Run, sci: np.ndarray, err: np.ndarray) -> tuple[np.ndarray, float]:
+    """The background without noise, in tiles, and what share of the noise is left.
+
+    NaN where there was no value.
+    """
     settings = run.config.finalize
     ready, typical = denoise.prepare(sci, err, noise=settings.noise)
     sizes = {"patch_size": settings.patch_size, "patch_distance": settings.patch_distance}
     tiles = list(denoise.tiles(len(ready), **sizes))
     jobs = [(ready[taken], typical, settings) for taken, _ in tiles]
     workers = parallel.worker_count(run.config.compute, jobs=len(jobs))
-    parts = parallel.run_in_order(
-        denoise_tile, jobs, workers=workers, description="denoising", unit="tile"
-    )
+    options = {"workers": workers, "unit": "tile"}
+    parts = parallel.run_in_order(denoise_tile, jobs, description="denoising", **options)
     smooth = np.concatenate([part[kept] for part, (_, kept) in zip(parts, tiles, strict=True)])
-    return np.where(np.isfinite(sci), smooth, np.nan)
+    # What becomes of noise shows when it is added to parts that are free of it.
+    trials = denoise.trials(smooth, typical, **sizes)
+    jobs = [(noisy, typical, settings) for _, noisy in trials]
+    again = parallel.run_in_order(denoise_tile, jobs, description="uncertainty", **options)
+    before = [clean for clean, _ in trials]
+    left = denoise.noise_left(before, again, **sizes) / typical
+    return np.where(np.isfinite(sci), smooth, np.nan), left
 
 
-def smooth_and_fill(
-    run: cli.Run, sci: np.ndarray, err: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def smooth_and_fill(run: cli.Run, combined: products.Background) -> tuple[np.ndarray, np.ndarray]:
     """The background without noise and without gaps, and its uncertainty; reference pixels NaN."""
     inner = products.inner_pixels()
-    size = run.config.finalize.fill_size
-    images = denoise_background(run, sci[inner], err[inner]), err[inner]
-    filled = []
-    for image in images:
-        whole = np.full(sci.shape, np.nan, dtype=np.float32)
-        whole[inner] = denoise.fill(image, size=size)
-        filled.append(whole)
-    return tuple(filled)
+    smooth, left = denoise_background(run, combined.sci[inner], combined.err[inner])
+    # Where fewer exposures count, what they leave of sources and stripes grows as the noise does.
+    typical = np.nanmedian(combined.err[inner])
+    err = combined.err[inner] * np.hypot(left, combined.systematic / typical)
+    # Next to nothing is known of a filled pixel: no more than of one before denoising.
+    err[np.isnan(err)] = typical
+    sci, uncertainty = np.full((2, *combined.sci.shape), np.nan, dtype=np.float32)
+    sci[inner] = denoise.fill(smooth, size=run.config.finalize.fill_size)
+    uncertainty[inner] = err
+    return sci, uncertainty
 
 
 def finish(run: cli.Run, folder: Folder) -> None:
@@ -71,7 +79,7 @@ def finish(run: cli.Run, folder: Folder) -> None:
     ):
         cli.say(f"{outputs[0]} and {outputs[1].name} are up to date: nothing to do")
         return
-    smooth, err = smooth_and_fill(run, combined.sci, combined.err)
+    smooth, err = smooth_and_fill(run, combined)
     flat_out = products.finished(smooth, err, combined)
 
     latest = folder.masked(exposures.latest(combined.inputs))
@@ -89,7 +97,9 @@ def finish(run: cli.Run, folder: Folder) -> None:
             flat_is_out=background is flat_out,
         )
         header.update(used | {"SETTINGS": settings})
-        products.write_finished(path, background, header)
+        products.write_finished(
+            path, background, header, fewest=run.config.combine.minimum_exposures
+        )
         cli.say(f"wrote {path}")
 
 

@@ -50,21 +50,37 @@ def make_background(run: cli.Run, folder: Folder) -> None:
         cli.say(f"{folder.background} is up to date: nothing to do")
         return
     accepted = normalise(run, folder, table, names)
-    common = None
+    common, chance, left = None, None, 0.0
     for number in range(run.config.combine.refinements):
         sky, *_ = combine_all(run, accepted, common, in_cells=True)
-        accepted, common = refine_all(run, folder, table, accepted, sky, common, number + 1)
+        accepted, common, chance = refine_all(run, folder, table, accepted, sky, common, number + 1)
+    if run.config.combine.refinements:
+        left = difference_of_halves(run, accepted, common)
     background = products.Background(*combine_all(run, accepted, common), table)
     for name in names:
         folder.cells(name).unlink(missing_ok=True)
-    if run.config.combine.remove_stripes:
-        noise = stripes.of_background(background.sci, along_x=folder.combination.along_x)
-        background.sci *= 1 - stripes.spread(noise, len(background.sci))
+    background.systematic = float(np.hypot(left, destripe(run, folder, background, chance)))
     for exposure in accepted:
         exposures.mark(table, exposure.name, level=exposure.level)
     exposures.write(table, folder.table)
     products.write_background(folder.background, background, settings=settings)
     report(folder, background, accepted)
+
+
+def destripe(
+    run: cli.Run, folder: Folder, background: products.Background, chance: np.ndarray | None
+) -> float:
+    """Take out the stripes that are left in the background; returns the error they still leave."""
+    along_x = folder.combination.along_x
+    if chance is not None and along_x:
+        chance = cells.expand(chance, along_x=True)
+    if not run.config.combine.remove_stripes:
+        return 0.0 if chance is None else float(np.std(chance))
+    noise = stripes.of_background(background.sci, along_x=along_x)
+    background.sci *= 1 - stripes.spread(noise, len(background.sci))
+    if chance is None:
+        return 0.0
+    return stripes.error_left(background.sci, chance, along_x=along_x)
 
 
 def candidates(table: Table, folder: Folder) -> list[str]:
@@ -137,7 +153,8 @@ def combine_all(
 ) -> list[np.ndarray]:
     """Combine the exposures, or their cells, in as many bands of rows as the memory asks for.
 
-    Returns the background, its uncertainty, and the number of exposures that count.
+    Returns the background, its uncertainty, the number of exposures that count, and which pixels
+    are bad in all of them.
     """
     shape = members[0].cells_shape if in_cells else members[0].shape
     workers = parallel.worker_count(run.config.compute)
@@ -156,10 +173,11 @@ def combine_band(
     common: np.ndarray | None,
     settings: Combine,
     in_cells: bool,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Some rows of the background, its uncertainty, and the number of exposures that count."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Some rows of what `combine_all` returns."""
     columns = (members[0].cells_shape if in_cells else members[0].shape)[1]
     values, noise = np.empty((2, len(members), rows.stop - rows.start, columns), dtype=np.float32)
+    bad = np.ones(values.shape[1:], dtype=bool)
     for number, exposure in enumerate(members):
         read = exposure.read_cells if in_cells else exposure.read
         value, weight = read(rows, common)
@@ -167,10 +185,11 @@ def combine_band(
         with np.errstate(divide="ignore"):
             noise[number] = 1 / (np.sqrt(weight) * level)
         values[number] = np.where(weight > 0, value / level, np.nan)
+        bad &= np.isnan(weight)
     if settings.estimator == "weighted_mean":
-        return combine.weighted_mean(values, noise, settings.clip_sigma)
+        return *combine.weighted_mean(values, noise, settings.clip_sigma), bad
     clip_sigma = settings.clip_sigma if settings.estimator == "clipped_median" else None
-    return combine.median(values, noise, clip_sigma=clip_sigma)
+    return *combine.median(values, noise, clip_sigma=clip_sigma), bad
 
 
 def refine_all(
@@ -181,10 +200,10 @@ def refine_all(
     sky: np.ndarray,
     common: np.ndarray | None,
     number: int,
-) -> tuple[list[Exposure], np.ndarray]:
+) -> tuple[list[Exposure], np.ndarray, np.ndarray]:
     """Find sources and stripes in each exposure minus the background so far, the cells `sky`.
 
-    Returns the exposures that are still fit, and what their stripes share.
+    Returns the exposures that are still fit, and `stripes.common` of them.
     """
     settings = run.config.combine
     flux = refine.flux_to_count(members, settings)
@@ -213,7 +232,32 @@ def refine_all(
         np.array([getattr(findings, name) for findings in kept])
         for name in ("stripes", "information")
     )
-    return fit, stripes.common(noise, information)
+    return fit, *stripes.common(noise, information)
+
+
+def difference_of_halves(run: cli.Run, members: list[Exposure], common: np.ndarray) -> float:
+    """
+    The error that sources leave in the background, beyond the noise.
+
+    It shows in the difference of the backgrounds of two halves of the fields.
+    """
+    groups = [numbers for numbers, _ in fields.group([e.pointing for e in members], most=1000)]
+    if len(groups) == 1:  # all exposures share what is left: less than it shows
+        groups = [[number] for number in groups[0]]
+    information = np.array([(e.level / e.noise) ** 2 for e in members])
+    halves: tuple[list[int], list[int]] = [], []
+    for numbers in sorted(groups, key=lambda numbers: -information[numbers].sum()):
+        min(halves, key=lambda half: information[half].sum()).extend(numbers)
+    weights = [information[half].sum() for half in halves]
+    if not all(halves):
+        return 0.0
+    (one, one_err, *_), (other, other_err, *_) = (
+        combine_all(run, [members[k] for k in half], common, in_cells=True) for half in halves
+    )
+    widths = (cells.SIZE, 1) if members[0].along_x else (1, cells.SIZE)
+    excess = combine.excess(one - other, np.hypot(one_err, other_err), widths)
+    # The difference has the errors of both halves, the mean that of both together.
+    return excess * float(np.sqrt(weights[0] * weights[1]) / sum(weights))
 
 
 def each(

@@ -41,12 +41,35 @@ def test_a_column_without_enough_pixels_has_no_stripe():
 def test_what_stripes_have_in_common_does_not_follow_an_outlier():
     rng = np.random.default_rng(5)
     truth = stripes_of(rng, 0.002)
-    noise = rng.normal(0, 0.001, (9, *truth.shape))
-    found = truth + noise
+    weight = rng.uniform(0.5, 2, (9, *truth.shape)) * 0.001**-2
+    found = truth + rng.normal(0, weight**-0.5)
     found[2, 1, 100:120] += 0.1  # light of a bright source
-    weight = rng.uniform(0.5, 2, noise.shape)
-    assert np.std(stripes.common(found, weight) - truth) < 1.3 * 0.001 / 3
-    assert not stripes.common(found, np.zeros_like(weight)).any()
+    mean, _ = stripes.common(found, weight)
+    assert np.std(mean - truth) < 1.3 * 0.001 / 3
+    assert not stripes.common(found, np.zeros_like(weight))[0].any()
+
+
+def test_stripes_by_chance_are_as_large_as_the_mean_of_the_true_ones():
+    rng = np.random.default_rng(6)
+    true = rng.normal(0, 0.003, (16, 4, SHAPE[1]))
+    weight = np.full(true.shape, 0.0001**-2)
+    weight[8:] /= 4
+    _, chance = stripes.common(true, weight)
+    mean = (weight * true).sum(axis=0) / weight.sum(axis=0)
+    assert np.std(chance) == pytest.approx(np.std(mean), rel=0.1)
+    assert abs(np.corrcoef(chance.ravel(), mean.ravel())[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("along_x", [True, False])
+def test_error_that_stripes_leave_is_told(along_x):
+    rng = np.random.default_rng(7)
+    image = sky(along_x) * (1 + rng.normal(0, 0.0005, SHAPE))
+    true, chance = stripes_of(rng, 0.001), stripes_of(rng, 0.001)
+    found = stripes.of_background(image * (1 + stripes.spread(true, SHAPE[0])), along_x=along_x)
+    expected = np.std(true - found)
+    clean = image * (1 + stripes.spread(true - found, SHAPE[0]))
+    told = stripes.error_left(clean, chance, along_x=along_x)
+    assert told == pytest.approx(expected, rel=0.3)
 
 
 @pytest.mark.parametrize(("along_x", "left"), [(True, 0.8), (False, 0.4)])

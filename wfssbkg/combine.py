@@ -8,8 +8,11 @@ import bottleneck as bn
 import numba
 import numpy as np
 from astropy.stats import sigma_clip, sigma_clipped_stats
+from scipy import ndimage
 
 from wfssbkg import StepError
+
+NORMAL_MAD = 1.4826  # standard deviation of a normal distribution over its median deviation
 
 # Bytes a pixel of one exposure takes while a band is combined: values and noise in float32, the
 # mask, the normalised copies, and the estimator's own copy.
@@ -112,6 +115,35 @@ def structure(residual: np.ndarray, weight: np.ndarray, *, box: tuple[int, int])
         return np.nan
     mean, variance = total[enough] / weight[enough], 1 / weight[enough]
     return float(np.sqrt(max(np.mean(mean**2 - variance), 0)))
+
+
+def excess(image: np.ndarray, err: np.ndarray, widths: tuple[float, float]) -> float:
+    """
+    The robust standard deviation of a smoothed image beyond that of its noise.
+
+    Parameters
+    ----------
+    image, err : (ny, nx) float arrays
+        NaN where it is not known.
+    widths : (float, float)
+        Standard deviations of the Gaussian it is smoothed with, in its rows and columns.
+
+    Returns
+    -------
+    float
+        In units of the image; 0 where noise explains all.
+    """
+    known = np.isfinite(image) & (err > 0)
+    if not known.any():
+        return 0.0
+    weight = np.where(known, 1 / np.square(np.where(known, err, 1)), 0)
+    total, information = (
+        ndimage.gaussian_filter(x, widths) for x in (np.where(known, image, 0) * weight, weight)
+    )
+    smooth = total[known] / information[known]
+    spread = NORMAL_MAD * np.median(np.abs(smooth - np.median(smooth)))
+    noise2 = 1 / (4 * np.pi * widths[0] * widths[1] * np.median(information[known]))
+    return float(np.sqrt(max(spread**2 - noise2, 0)))
 
 
 def _boxed(image: np.ndarray, box: tuple[int, int]) -> np.ndarray:

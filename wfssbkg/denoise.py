@@ -9,6 +9,9 @@ from maskfill import maskfill
 from scipy import ndimage
 from skimage.restoration import denoise_nl_means, estimate_sigma
 
+from wfssbkg.combine import NORMAL_MAD
+
+TRIAL_ROWS = 64
 TILE_ROWS = 256  # fixed, so that the result does not depend on the number of workers
 
 
@@ -132,6 +135,50 @@ def denoise(
         fast_mode=True,
         preserve_range=True,
     )
+
+
+def trials(
+    image: np.ndarray, noise: float, *, patch_size: int, patch_distance: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """
+    Two parts of a denoised image, for `noise_left`: as they are, and with noise added.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+    noise : float
+        Standard deviation of what is added; always the same numbers.
+    patch_size, patch_distance : int
+        As for `denoise`.
+    """
+    reach = patch_distance + patch_size // 2 + 1 + TRIAL_ROWS // 2
+    rng = np.random.default_rng(0)
+    parts = [
+        image[max(row - reach, 0) : row + reach] for row in (len(image) // 3, 2 * len(image) // 3)
+    ]
+    return [
+        (part, part + np.float32(noise) * rng.standard_normal(part.shape, dtype=np.float32))
+        for part in parts
+    ]
+
+
+def noise_left(
+    before: list[np.ndarray], after: list[np.ndarray], *, patch_size: int, patch_distance: int
+) -> float:
+    """
+    The noise that denoising leaves: a robust standard deviation.
+
+    Parameters
+    ----------
+    before, after : lists of float arrays
+        Parts without noise, and the same after noise was added and taken out again.
+    patch_size, patch_distance : int
+        As for `denoise`; this far from the edges nothing counts.
+    """
+    margin = patch_distance + patch_size // 2 + 1
+    inner = np.s_[margin:-margin, margin:-margin]
+    values = np.concatenate([(b - a)[inner].ravel() for a, b in zip(before, after, strict=True)])
+    return float(NORMAL_MAD * np.median(np.abs(values - np.median(values))))
 
 
 def fill(image: np.ndarray, *, size: int) -> np.ndarray:

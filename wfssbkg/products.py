@@ -19,10 +19,12 @@ from wfssbkg.layout import Combination, replacing
 
 # Bits of the DQ extension, with names of the JWST pipeline: it ORs them into the exposures it
 # subtracts the background from, so that none of them may be DO_NOT_USE.
-REFERENCE, FILLED = 1, 2
+REFERENCE, FILLED, FEW, BAD = 1, 2, 4, 8
 _DQ_DEFINITIONS = [
     (0, REFERENCE, "REFERENCE_PIXEL", "reference pixel: no sky"),
-    (1, FILLED, "OTHER_BAD_PIXEL", "no exposure counted here: filled from the neighbours"),
+    (1, FILLED, "FLUX_ESTIMATED", "no exposure counted here: filled from the neighbours"),
+    (2, FEW, "UNRELIABLE_SLOPE", "fewer exposures counted here than a background needs"),
+    (3, BAD, "OTHER_BAD_PIXEL", "bad pixel in all exposures"),
 ]
 
 # The outer rows and columns of the detector see no light (JWST documentation, NIRISS detector).
@@ -62,14 +64,20 @@ class Background:
         Sky in units of its level, and its uncertainty. Combined: NaN where no exposure counts.
     number : (ny, nx) int16 array
         Exposures that count in each pixel.
+    bad : (ny, nx) bool array
+        Pixels that are bad in all exposures.
     inputs : `~astropy.table.Table`
         The exposure table as it was when the background was made.
+    systematic : float
+        Error that many pixels share, in units of the level: what sources and stripes left.
     """
 
     sci: np.ndarray
     err: np.ndarray
     number: np.ndarray
+    bad: np.ndarray
     inputs: Table
+    systematic: float = 0.0
 
     def images(self) -> list[fits.ImageHDU]:
         """The extensions SCI, ERR and NEXP."""
@@ -94,8 +102,10 @@ def write_background(path: Path, background: Background, *, settings: str) -> No
     primary = fits.PrimaryHDU()
     primary.header["QDATE"] = (background.inputs.meta["QDATE"], "UTC time of the query")
     primary.header["SETTINGS"] = (settings, "fingerprint of the mask and combine settings")
+    primary.header["SYSERR"] = (background.systematic, "error that many pixels share")
     primary.header["WFSSBKG"] = (__version__, "version of WFSSBackgrounds")
-    hdus = [primary, *background.images(), exposures.to_hdu(background.inputs)]
+    bad = fits.ImageHDU(background.bad.astype(np.uint8), name="BAD")
+    hdus = [primary, *background.images(), bad, exposures.to_hdu(background.inputs)]
     with replacing(path) as temporary:
         fits.HDUList(hdus).writeto(temporary)
 
@@ -115,7 +125,8 @@ def read_background(path: Path) -> Background:
         with fits.open(path, memmap=False) as hdus:
             images = [hdus[name].data for name in ("SCI", "ERR", "NEXP")]
             sci, err, number = (x.astype(x.dtype.newbyteorder("=")) for x in images)
-        return Background(sci, err, number, exposures.read(path))
+            bad, systematic = hdus["BAD"].data > 0, float(hdus[0].header["SYSERR"])
+        return Background(sci, err, number, bad, exposures.read(path), systematic)
     except (OSError, KeyError, ValueError, TypeError, StepError) as error:
         raise StepError(
             f"{path} cannot be read ({error}). Remove it and run makeBackgrounds.py again"
@@ -162,11 +173,13 @@ def finished(smooth: np.ndarray, err: np.ndarray, background: Background) -> Bac
         sci=np.where(science, smooth / scale, 0).astype(np.float32),
         err=np.where(science, err / scale, 0).astype(np.float32),
         number=background.number,
+        bad=background.bad,
         inputs=background.inputs,
+        systematic=background.systematic,
     )
 
 
-def write_finished(path: Path, background: Background, header: fits.Header) -> None:
+def write_finished(path: Path, background: Background, header: fits.Header, *, fewest: int) -> None:
     """
     Write a finished background as a BKG reference file.
 
@@ -180,11 +193,19 @@ def write_finished(path: Path, background: Background, header: fits.Header) -> N
         From `finished`.
     header : `~astropy.io.fits.Header`
         Primary header, from `reference_header`.
+    fewest : int
+        A pixel in which fewer exposures count gets a flag.
     """
     primary = fits.PrimaryHDU(header=header)
     primary.header["FILENAME"] = path.name
     science = science_pixels(background.sci.shape)
-    dq = np.where(science, 0, REFERENCE) | np.where(science & (background.number == 0), FILLED, 0)
+    dq = np.where(science, 0, REFERENCE)
+    for flag, where in (
+        (FILLED, background.number == 0),
+        (FEW, (background.number > 0) & (background.number < fewest)),
+        (BAD, background.bad),
+    ):
+        dq |= np.where(science & where, flag, 0)
     layout = [("BIT", "i4"), ("VALUE", "u4"), ("NAME", "S40"), ("DESCRIPTION", "S80")]
     definitions = np.array(_DQ_DEFINITIONS, dtype=layout)
     hdus = [

@@ -61,11 +61,12 @@ class Exposure:
         Returns
         -------
         value, weight : (rows, nx) float32 arrays
-            DN/s, and 1/noise^2: 0 where a pixel does not count.
+            DN/s, and 1/noise^2: 0 where a pixel does not count, NaN where it is bad.
         """
         sci, err, bits = masked.read(self.masked, rows)
+        bad = bits & masked.BAD != 0
         if common is None:
-            return sci, _weight(err, bits == 0)
+            return sci, _weight(err, bad, bits != 0)
         size = 1 if self.along_x else cells.SIZE
         source, light, noise = masked.read_refined(
             self.refined, slice(rows.start // size, rows.stop // size)
@@ -73,7 +74,7 @@ class Exposure:
         noise = stripes.spread(noise - np.float32(self.level) * common, self.shape[0] // size)
         spurious = light + noise[rows.start // size : rows.stop // size]
         source, spurious = (cells.expand(x, along_x=self.along_x) for x in (source, spurious))
-        return sci - spurious, _weight(err, (bits & masked.BAD == 0) & ~source)
+        return sci - spurious, _weight(err, bad, source)
 
     def read_cells(self, rows: slice, common: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """As `read`, of some rows of cells."""
@@ -129,6 +130,8 @@ def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, fits.H
     return level, traces.pixel_noise(weight), pointing
 
 
-def _weight(err: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """1/err^2 where a pixel counts, 0 elsewhere."""
-    return np.divide(1, np.square(err), out=np.zeros_like(err), where=counts)
+def _weight(err: np.ndarray, bad: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """1/err^2; 0 where there is a source, NaN where a pixel is bad."""
+    weight = np.where(source, np.float32(0), 1 / np.square(err))
+    weight[bad] = np.nan
+    return weight

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.polynomial import legendre
 from scipy import ndimage
 
-NORMAL_MAD = 1.4826  # standard deviation of a normal distribution over its median deviation
+from wfssbkg.combine import NORMAL_MAD
+
 PARTS = 8  # of an amplifier's rows
 FLOAT32_PRECISION = 1e-7
 AMPLIFIERS = 4  # each reads a quarter of the rows (JWST documentation, NIRISS detector readout)
@@ -40,7 +41,7 @@ def of_exposure(residual: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, n
     return stripes.astype(np.float32), np.where(enough, information, 0).astype(np.float32)
 
 
-def common(stripes: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def common(stripes: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     What the stripes of all exposures have in common, without outliers.
 
@@ -55,8 +56,11 @@ def common(stripes: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    (4, nx) float32 array
+    mean : (4, nx) float32 array
         The weighted mean, without those more than 3 sigma from it; sigma is that of the exposure.
+    chance : (4, nx) float32 array
+        Stripes such as the background may hold, since the mean of the true ones is not 0: the
+        same mean, less the one found, with signs by chance.
     """
     weight = weight.astype(np.float64)
     kept = weight
@@ -66,7 +70,10 @@ def common(stripes: np.ndarray, weight: np.ndarray) -> np.ndarray:
         deviation = np.abs(stripes - mean)
         sigma = NORMAL_MAD * np.median(deviation, axis=(1, 2), keepdims=True)
         kept = np.where(deviation <= 3 * sigma, weight, 0)
-    return mean.astype(np.float32)
+    signs = np.random.default_rng(0).choice([-1, 1], len(stripes))[:, np.newaxis, np.newaxis]
+    total = kept.sum(axis=0)
+    chance = (kept * signs * (stripes - mean)).sum(axis=0) / np.where(total > 0, total, 1)
+    return mean.astype(np.float32), chance.astype(np.float32)
 
 
 def spread(stripes: np.ndarray, rows: int) -> np.ndarray:
@@ -141,6 +148,29 @@ def of_background(background: np.ndarray, *, along_x: bool) -> np.ndarray:
     deviation = profile - mean - place * slope
     common = _weak_part(mean + own, known) + place * _weak_part(slope, known)
     return common + [_fast_part(one, kept, 3) for one, kept in zip(deviation, striped, strict=True)]
+
+
+def error_left(background: np.ndarray, chance: np.ndarray, *, along_x: bool) -> float:
+    """
+    The error that `of_background` leaves, found by adding stripes to what it made.
+
+    Parameters
+    ----------
+    background : (ny, nx) float array
+        Without its stripes.
+    chance : (4, nx) float array
+        Stripes like those it had, from `common`.
+    along_x : bool
+        Whether the grism disperses along x.
+
+    Returns
+    -------
+    float
+        RMS over the columns, as a fraction of the background.
+    """
+    striped = background * (1 + spread(chance, len(background)))
+    left = chance - of_background(striped, along_x=along_x)
+    return float(np.std(left))
 
 
 def _is_uniform(parts: np.ndarray) -> np.ndarray:
