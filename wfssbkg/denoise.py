@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from maskfill import maskfill
 from scipy import ndimage
 from skimage.restoration import denoise_nl_means, estimate_sigma
 
@@ -203,5 +202,7 @@ def fill(image: np.ndarray, *, size: int) -> np.ndarray:
     empty = ~np.isfinite(image)
     if not empty.any():
         return np.array(image, dtype=np.float32)
+    from maskfill import maskfill  # takes a second, which worker processes can do without
+
     filled, _ = maskfill(np.array(image, dtype=np.float64), empty, size=size, smooth=True)
     return np.where(empty, filled, image).astype(np.float32)
