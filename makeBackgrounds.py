@@ -114,10 +114,18 @@ def normalise(run: cli.Run, folder: Folder, table: Table, names: list[str]) -> l
         if isinstance(outcome, StepError):
             reject(table, exposure, str(outcome))
             continue
-        exposure.level, exposure.noise, exposure.pointing = outcome
+        exposure.level, exposure.noise, exposure.pointing, exposure.saturated = outcome
         exposures.mark(
             table, exposure.name, status=exposures.ACCEPTED, reason="", level=exposure.level
         )
+        if exposure.saturated > settings.maximum_saturated:
+            reject(
+                table,
+                exposure,
+                f"a bright source: {exposure.saturated} px of its trace are saturated from the "
+                f"first group on, more than {settings.maximum_saturated} "
+                "(combine.maximum_saturated)",
+            )
     exposures.reject_crowded(table, settings.maximum_masked_fraction)
     return still_fit(run, folder, table, members)
 

@@ -22,7 +22,7 @@ from wfssbkg.layout import Folder
 WORKER_GB = 1.2  # the JWST pipeline with one full frame in memory, measured
 
 
-def mask_exposure(rate: Path, output: Path, settings: Mask) -> float:
+def mask_exposure(rate: Path, output: Path, along_x: bool, settings: Mask) -> float:
     """Make the masked exposure of a rate file; returns the fraction of the sky that is masked."""
     exposure = flatfield.flat_field(rate)
     bits = mask.flag_bits(settings.bad_flags)
@@ -50,6 +50,7 @@ def mask_exposure(rate: Path, output: Path, settings: Mask) -> float:
         mask=bad * np.uint8(masked.BAD) | sources * np.uint8(masked.SOURCE),
         header=exposure.header,
         pointing=exposure.pointing,
+        saturated=mask.saturated_length(exposure.dq, along_x=along_x),
         settings=fingerprint(settings),
     )
     return float((bad | sources)[science].mean())
@@ -63,7 +64,7 @@ def mask_combination(run: cli.Run, folder: Folder) -> None:
     if not rates:
         raise StepError(f"{folder.table} has no accepted exposure. See its column 'reason'")
     jobs = [
-        (rate, folder.masked(rate.name), settings)
+        (rate, folder.masked(rate.name), folder.combination.along_x, settings)
         for rate in rates
         if run.overwrite
         or not masked.is_current(
@@ -72,7 +73,7 @@ def mask_combination(run: cli.Run, folder: Folder) -> None:
     ]
     workers = parallel.worker_count(run.config.compute, need_gb=WORKER_GB, jobs=len(jobs))
     failures = []
-    for (rate, _, _), outcome in parallel.run(
+    for (rate, *_), outcome in parallel.run(
         mask_exposure, jobs, workers=workers, description="masking"
     ):
         if isinstance(outcome, StepError):

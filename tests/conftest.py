@@ -16,7 +16,7 @@ SCRIPTS = ("queryData.py", "makeMask.py", "makeBackgrounds.py", "finalizeBackgro
 # Settings that count in pixels, for frames an eighth of the real ones.
 SMALL_FRAME = {
     "mask": {"background_box": 32},
-    "combine": {"level_border": 16, "maximum_source": 0.5, "structure_box": 16},
+    "combine": {"level_border": 16, "structure_box": 16},
 }
 
 

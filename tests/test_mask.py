@@ -31,6 +31,17 @@ def test_bad_pixels_by_flag_value_and_variance():
     assert mask.bad_pixels(sci, variance, dq, mask.flag_bits("all"))[0].tolist() == [1, 1, 1, 0]
 
 
+@pytest.mark.parametrize("along_x", [True, False])
+def test_length_of_a_trace_that_was_saturated_at_once(along_x):
+    lost, late = pixel["SATURATED"] | pixel["DO_NOT_USE"], pixel["SATURATED"]
+    dq = np.zeros(SHAPE, np.uint32)
+    assert mask.saturated_length(dq, along_x=along_x) == 0
+    dq[20:25, 10:110] = late  # saturated, but later
+    dq[60:64, 30:100] = lost | pixel["JUMP_DET"]
+    dq[100:115, 100:115] = lost  # a snowball
+    assert mask.saturated_length(dq, along_x=along_x) == (70 if along_x else 15)
+
+
 def test_sky_background_follows_a_gradient_below_bad_pixels():
     _, x = np.indices(SHAPE)
     sky = 0.5 + 0.0005 * x

@@ -9,6 +9,7 @@ import pytest
 from astropy.io import fits
 from stdatamodels.jwst.datamodels import WfssBkgModel
 
+from benchmarks import metrics
 from demo import score
 from makeBackgrounds import combine_band
 from tests.conftest import ROOT, SCRIPTS
@@ -69,6 +70,21 @@ def test_background_is_close_to_the_truth(finished, archive):
             good = products.science_pixels(truth.shape) & (hdus["NEXP"].data > 0)
             error = score.relative_error(hdus["SCI"].data, truth, good)
         assert score.rms(error) < 0.01
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=NAMES)
+def test_uncertainty_is_calibrated_before_and_after_denoising(finished, archive, which):
+    folder = finished[1][which]
+    truth = fits.getdata(archive.folder / "truth" / f"{folder.combination}.fits", "SCI")
+    for path, low, high in ((folder.background, 0.9, 1.1), (folder.finished, 0.7, 1.3)):
+        with fits.open(path) as hdus:
+            sci, err, number = (hdus[name].data for name in ("SCI", "ERR", "NEXP"))
+        number = np.where(products.science_pixels(truth.shape), number, 0)
+        pulls = metrics.calibration(sci, err, truth, number)
+        known = {name: pull for name, pull in pulls.items() if np.isfinite(pull)}
+        assert len(known) >= 2
+        print(known)
+        assert all(low <= pull <= high for pull in known.values()), known
 
 
 @pytest.fixture(scope="module")

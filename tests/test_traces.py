@@ -100,12 +100,3 @@ def test_faint_light_is_found_in_the_dithers_together():
     for (image, _), found, place in zip(members, light, truth, strict=True):
         left = (image - found)[place].mean()
         assert abs(left) < 0.15 * SIGMA
-
-
-def test_largest_source_with_what_is_joined_to_it():
-    found = np.zeros(SHAPE, dtype=bool)
-    assert traces.largest(found) == 0
-    found[50:80, 30:60] = True
-    found[64:66] = True  # a trace across it, too narrow to join
-    found[150:160, 30:60] = True
-    assert traces.largest(found) == pytest.approx(30 * 30 / found.size)

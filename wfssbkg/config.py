@@ -133,7 +133,7 @@ class Combine(_Section):
     faint_threshold: Annotated[float, _setting("sigma, from 0 to 100", ge=0, le=100)]
     remove_stripes: Annotated[bool, _setting("true or false")]
     maximum_masked_fraction: Annotated[float, _setting("above 0, at most 1", gt=0, le=1)]
-    maximum_source: Annotated[float, _setting("above 0, at most 1", gt=0, le=1)]
+    maximum_saturated: Annotated[int, _setting("px, from 0 to 10000", ge=0, le=10000)]
     maximum_crowding: Annotated[float, _setting("from 1 to 1000", ge=1, le=1000)]
     structure_box: Annotated[int, _setting("px, a whole number from 8 to 1024", ge=8, le=1024)]
     maximum_structure: Annotated[

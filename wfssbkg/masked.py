@@ -23,6 +23,7 @@ def write(
     mask: np.ndarray,
     header: fits.Header,
     pointing: fits.Header,
+    saturated: int,
     settings: str,
 ) -> None:
     """
@@ -39,6 +40,8 @@ def write(
         Primary header of the exposure.
     pointing : `~astropy.io.fits.Header`
         Its world coordinates.
+    saturated : int
+        From `wfssbkg.mask.saturated_length`.
     settings : str
         Fingerprint of the settings it was made with.
     """
@@ -46,6 +49,7 @@ def write(
     for key in ("CHECKSUM", "DATASUM", "NEXTEND"):
         primary.header.remove(key, ignore_missing=True)
     primary.header["FILENAME"] = path.name
+    primary.header["SATLEN"] = (saturated, "px of trace saturated from the first group on")
     primary.header["SETTINGS"] = (settings, "fingerprint of the mask settings")
     primary.header["WFSSBKG"] = (__version__, "version of WFSSBackgrounds")
     hdus = [

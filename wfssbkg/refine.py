@@ -28,8 +28,6 @@ class Findings:
         Fitted to the background, DN/s.
     structure : float
         How much it differs from the background on large scales, relative to its level.
-    largest : float
-        Fraction of the frame that its largest source covers.
     sources : int
         Number of sources brighter than a flux that all exposures share.
     stripes, information : (4, columns) float32 arrays
@@ -38,7 +36,6 @@ class Findings:
 
     level: float
     structure: float
-    largest: float
     sources: int
     stripes: np.ndarray
     information: np.ndarray
@@ -134,7 +131,6 @@ def _examine(
     findings = Findings(
         level=level,
         structure=structure / level,
-        largest=traces.largest(source),
         sources=number,
         stripes=noise / np.float32(level),
         information=information * np.float32(level) ** 2,
@@ -185,11 +181,6 @@ def unfit(
             reason = (
                 f"differs from the others by {found.structure:.2%} of the sky on large scales, "
                 f"more than {limit:.2%} (combine.maximum_structure, or {UNMASKED} of the noise)"
-            )
-        elif found.largest > settings.maximum_source:
-            reason = (
-                f"a bright source: with what is joined to it, it covers {found.largest:.1%} of "
-                f"the frame, more than {settings.maximum_source:.1%} (combine.maximum_source)"
             )
         elif counts.get(exposure.name, 0) > most:
             reason = (

@@ -29,6 +29,8 @@ class Exposure:
         Of the sky, and of a typical pixel, DN/s.
     pointing : `~astropy.io.fits.Header`
         World coordinates.
+    saturated : int
+        Length of the longest trace that was saturated from the first group on, px.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Exposure:
     level: float = np.nan
     noise: float = np.nan
     pointing: fits.Header = field(default_factory=fits.Header)
+    saturated: int = 0
 
     @classmethod
     def of(cls, folder: Folder, name: str) -> Exposure:
@@ -97,7 +100,7 @@ class Exposure:
         return cells.shape(self.shape, along_x=self.along_x)
 
 
-def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, fits.Header]:
+def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, fits.Header, int]:
     """
     Measure an exposure; write its cells, if there is a refinement to come.
 
@@ -107,6 +110,8 @@ def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, fits.H
         The sky's level, from the pixels that makeMask.py left unmasked, and the noise of a
         typical pixel, DN/s.
     pointing : `~astropy.io.fits.Header`
+    saturated : int
+        As for `Exposure`.
 
     Raises
     ------
@@ -115,10 +120,11 @@ def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, fits.H
     """
     sci, err, bits = masked.read(exposure.masked)
     pointing = fields.pointing(masked.read_header(exposure.masked, "SCI"))
+    saturated = masked.read_header(exposure.masked).get("SATLEN", 0)
     border, sigma = settings.level_border, settings.level_sigma
     if not settings.refinements:
         level = combine.sky_level(sci, bits != 0, border=(border, border), sigma=sigma)
-        return level, np.nan, pointing
+        return level, np.nan, pointing, saturated
     along_x = exposure.along_x
     value, weight = cells.average(sci, err, bits & masked.BAD != 0, along_x=along_x)
     source = cells.touched(bits & masked.SOURCE != 0, along_x=along_x)
@@ -127,7 +133,7 @@ def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, fits.H
     masked.write_cells(exposure.cells, value, weight)
     nothing = np.zeros(source.shape, dtype=np.float32)
     masked.write_refined(exposure.refined, source, nothing, nothing[: stripes.AMPLIFIERS])
-    return level, traces.pixel_noise(weight), pointing
+    return level, traces.pixel_noise(weight), pointing, saturated
 
 
 def _weight(err: np.ndarray, bad: np.ndarray, source: np.ndarray) -> np.ndarray:

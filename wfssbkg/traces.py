@@ -146,17 +146,6 @@ def faint_light(
     return [light[window] for window in windows]
 
 
-def largest(found: np.ndarray) -> float:
-    """The fraction of the frame that the largest source covers, with all that is joined to it.
-
-    Links narrower than 5 px across the dispersion, such as traces that cross, join nothing.
-    """
-    labels, number = ndimage.label(ndimage.binary_opening(found, structure=np.ones((5, 1))))
-    if not number:
-        return 0.0
-    return float(np.bincount(labels.ravel())[1:].max() / found.size)
-
-
 def _binned(image: np.ndarray, bins: tuple[int, int]) -> np.ndarray:
     """Sums over cells; cells at the far edges may be smaller."""
     for axis, size in enumerate(bins):
