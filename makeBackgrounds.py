@@ -220,7 +220,7 @@ def refine_all(
         ([members[k] for k in numbers], offsets, sky, common, flux, settings)
         for numbers, offsets in groups
     ]
-    found = []
+    found: dict[str, refine.Findings] = {}
     for (field, *_), outcomes in each(
         run, refine.refine_field, jobs, description=f"refining ({number})", unit="field"
     ):
@@ -231,15 +231,14 @@ def refine_all(
                 reject(table, exposure, str(outcome))
             else:
                 exposure.level = outcome.level
-                found.append((exposure, outcome))
-    for exposure, reason in refine.unfit(found, flux, settings):
+                found[exposure.name] = outcome
+    examined = [(exposure, found[exposure.name]) for exposure in members if exposure.name in found]
+    for exposure, reason in refine.unfit(examined, flux, settings):
         reject(table, exposure, reason)
     fit = still_fit(run, folder, table, members)
-    kept = [findings for exposure, findings in found if exposure in fit]
-    noise, information = (
-        np.array([getattr(findings, name) for findings in kept])
-        for name in ("stripes", "information")
-    )
+    # In the order of the table, whichever was done first, for the same sums to the last bit.
+    noise = np.array([found[exposure.name].stripes for exposure in fit])
+    information = np.array([found[exposure.name].information for exposure in fit])
     return fit, *stripes.common(noise, information)
 
 

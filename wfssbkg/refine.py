@@ -172,7 +172,7 @@ def unfit(
     deepest = flux * np.sqrt(4 * np.pi * along * across) / COUNTED
     # In much noisier exposures, more than a few of what is counted would be noise.
     counts = {e.name: found.sources for e, found in outcomes if e.noise <= 1.5 * deepest}
-    typical = np.median(list(counts.values()))
+    typical = np.median(list(counts.values()) or [0])
     most = settings.maximum_crowding * typical
     most += 3 * np.sqrt(most)  # of chance
     for exposure, found in outcomes:
