@@ -92,6 +92,14 @@ def test_a_faint_trace_is_found_and_the_rest_left_alone():
     assert found[elsewhere].mean() < 0.002
 
 
+def test_any_number_of_peaks_in_one_region():
+    """A field so crowded that sep could not take its sources apart, which nobody asks for."""
+    image = np.full(SHAPE, 10, np.float32)
+    image[::4, ::4] += np.random.default_rng(3).uniform(5, 500, image[::4, ::4].shape)
+    found = mask.find_sources(image, np.ones(SHAPE), NONE_BAD, **SETTINGS)
+    assert found.all()
+
+
 def test_growth_and_minimum_area():
     image = np.zeros(SHAPE, np.float32)
     image[50:53, 50:53] = 100

@@ -193,7 +193,7 @@ def find_sources(
             mask=bad,
             minarea=minimum_area,
             filter_kernel=_gaussian(kernel_fwhm),
-            deblend_cont=1.0,
+            deblend_nthresh=1,  # touching sources need not be told apart
             clean=False,
             segmentation_map=True,
         )
