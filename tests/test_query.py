@@ -249,7 +249,7 @@ def test_ctrl_c_ends_a_download_without_debris(user, archive, fault):
     os.kill(script.pid, signal.SIGINT)
     start = time.monotonic()
     _, errors = script.communicate(timeout=30)
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 10
     assert script.returncode == 130
     assert "Traceback" not in errors
     assert "Interrupted" in errors
