@@ -181,3 +181,16 @@ def test_bands_are_of_whole_steps(rows, memory, least):
     bands = list(combine.bands(4 * rows, 50, 3, memory, least=least, step=4))
     assert [row for band in bands for row in range(band.start, band.stop)] == list(range(4 * rows))
     assert not any(band.start % 4 or band.stop % 4 for band in bands)
+
+
+def test_excess_is_what_noise_does_not_explain():
+    rng = np.random.default_rng(12)
+    err = np.full((400, 500), 0.02)
+    image = rng.normal(0, err)
+    image[rng.random(err.shape) < 0.1] = np.nan
+    assert combine.excess(image, err, (4, 1)) < 0.0015
+    left = np.repeat(rng.normal(0, 0.005, (10, 500)), 40, axis=0)  # long in y
+    left = np.repeat(left[:, ::20], 20, axis=1)
+    found = combine.excess(image + left, err, (4, 1))
+    assert found == pytest.approx(0.005, rel=0.2)
+    assert combine.excess(np.full((9, 9), np.nan), np.ones((9, 9)), (1, 1)) == 0

@@ -105,3 +105,15 @@ def test_fill_of_a_whole_image_is_a_copy():
     filled = denoise.fill(image, size=3)
     np.testing.assert_array_equal(filled, image)
     assert filled is not image
+
+
+def test_noise_that_denoising_leaves_is_found_without_the_truth():
+    truth = np.tile(sky_with_step_and_spot(), (3, 1)).astype(np.float32)
+    result = smooth(noisy(truth))
+    true = 1.4826 * np.median(np.abs(result - truth))
+    sizes = {"patch_size": SETTINGS["patch_size"], "patch_distance": SETTINGS["patch_distance"]}
+    trials = denoise.trials(result, NOISE, **sizes)
+    again = [denoise.denoise(image, NOISE, **SETTINGS) for _, image in trials]
+    found = denoise.noise_left([clean for clean, _ in trials], again, **sizes)
+    assert found == pytest.approx(true, rel=0.35)
+    assert found < 0.5 * NOISE

@@ -1,0 +1,28 @@
+import numpy as np
+from astropy.io import fits
+
+from wfssbkg import exposures, products
+
+
+def test_flags_tell_filled_few_bad_and_reference_pixels(tmp_path):
+    number = np.full((16, 16), 9, np.int16)
+    number[8, 8], number[8, 9], number[8, 10] = 0, 0, 2
+    bad = np.zeros(number.shape, dtype=bool)
+    bad[8, 9] = True
+    image = np.ones(number.shape, np.float32)
+    inputs = exposures.new([])
+    inputs.meta["QDATE"] = "2026-01-01"
+    background = products.Background(image, 0.01 * image, number, bad, inputs, systematic=0.001)
+    products.write_finished(tmp_path / "a.fits", background, fits.Header(), fewest=3)
+    with fits.open(tmp_path / "a.fits") as hdus:
+        dq = hdus["DQ"].data
+        values = {row["NAME"]: row["VALUE"] for row in hdus["DQ_DEF"].data}
+    assert dq[8, 8] == values["FLUX_ESTIMATED"]
+    assert dq[8, 9] == values["FLUX_ESTIMATED"] | values["OTHER_BAD_PIXEL"]
+    assert dq[8, 10] == values["UNRELIABLE_SLOPE"]
+    assert dq[0, 0] == values["REFERENCE_PIXEL"]
+    assert dq[6, 6] == 0
+    products.write_background(tmp_path / "b.fits", background, settings="x")
+    again = products.read_background(tmp_path / "b.fits")
+    assert again.systematic == 0.001
+    np.testing.assert_array_equal(again.bad, bad)
