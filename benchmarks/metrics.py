@@ -8,6 +8,7 @@ import bottleneck as bn
 import numpy as np
 
 from demo import score
+from wfssbkg import combine
 
 FIGURES = ("pixel", "smooth", "column", "row", "tail", "spots", "edges")
 # First coverage of each bin of the calibration; a bin of fewer pixels tells too little.
@@ -71,7 +72,7 @@ def calibration(
 def _robust_std(values: np.ndarray) -> float:
     if values.size < LEAST_PIXELS:
         return np.nan
-    return float(1.4826 * np.median(np.abs(values - np.median(values))))
+    return combine.robust_std(values)
 
 
 def photon_limit(exposures: Iterable[tuple[float, np.ndarray, np.ndarray]]) -> float:

@@ -117,6 +117,11 @@ def structure(residual: np.ndarray, weight: np.ndarray, *, box: tuple[int, int])
     return float(np.sqrt(max(np.mean(mean**2 - variance), 0)))
 
 
+def robust_std(values: np.ndarray) -> float:
+    """The standard deviation of normal values with outliers, from their median deviation."""
+    return float(NORMAL_MAD * np.median(np.abs(values - np.median(values))))
+
+
 def excess(image: np.ndarray, err: np.ndarray, widths: tuple[float, float]) -> float:
     """
     The robust standard deviation of a smoothed image beyond that of its noise.
@@ -141,9 +146,8 @@ def excess(image: np.ndarray, err: np.ndarray, widths: tuple[float, float]) -> f
         ndimage.gaussian_filter(x, widths) for x in (np.where(known, image, 0) * weight, weight)
     )
     smooth = total[known] / information[known]
-    spread = NORMAL_MAD * np.median(np.abs(smooth - np.median(smooth)))
     noise2 = 1 / (4 * np.pi * widths[0] * widths[1] * np.median(information[known]))
-    return float(np.sqrt(max(spread**2 - noise2, 0)))
+    return float(np.sqrt(max(robust_std(smooth) ** 2 - noise2, 0)))
 
 
 def _boxed(image: np.ndarray, box: tuple[int, int]) -> np.ndarray:

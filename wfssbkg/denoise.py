@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.restoration import denoise_nl_means, estimate_sigma
 
-from wfssbkg.combine import NORMAL_MAD
+from wfssbkg import combine
 
 TRIAL_ROWS = 64
 TILE_ROWS = 256  # fixed, so that the result does not depend on the number of workers
@@ -81,11 +81,16 @@ def tiles(rows: int, *, patch_size: int, patch_distance: int) -> Iterator[tuple[
     taken, inner : slice
         The rows to denoise, and which of them to keep.
     """
-    margin = patch_distance + patch_size // 2 + 1
+    margin = _margin(patch_size, patch_distance)
     for first in range(0, rows, TILE_ROWS):
         last = min(first + TILE_ROWS, rows)
         taken = slice(max(first - margin, 0), min(last + margin, rows))
         yield taken, slice(first - taken.start, last - taken.start)
+
+
+def _margin(patch_size: int, patch_distance: int) -> int:
+    """How far, in px, non-local means reaches from a pixel."""
+    return patch_distance + patch_size // 2 + 1
 
 
 def denoise(
@@ -150,7 +155,7 @@ def trials(
     patch_size, patch_distance : int
         As for `denoise`.
     """
-    reach = patch_distance + patch_size // 2 + 1 + TRIAL_ROWS // 2
+    reach = _margin(patch_size, patch_distance) + TRIAL_ROWS // 2
     rng = np.random.default_rng(0)
     parts = [
         image[max(row - reach, 0) : row + reach] for row in (len(image) // 3, 2 * len(image) // 3)
@@ -174,10 +179,10 @@ def noise_left(
     patch_size, patch_distance : int
         As for `denoise`; this far from the edges nothing counts.
     """
-    margin = patch_distance + patch_size // 2 + 1
+    margin = _margin(patch_size, patch_distance)
     inner = np.s_[margin:-margin, margin:-margin]
     values = np.concatenate([(b - a)[inner].ravel() for a, b in zip(before, after, strict=True)])
-    return float(NORMAL_MAD * np.median(np.abs(values - np.median(values))))
+    return combine.robust_std(values)
 
 
 def fill(image: np.ndarray, *, size: int) -> np.ndarray:

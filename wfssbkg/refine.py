@@ -145,9 +145,14 @@ def _turned(image: np.ndarray, along_x: bool) -> np.ndarray:
 
 def flux_to_count(sample: list[Exposure], settings: Combine) -> float:
     """The flux, DN/s in the average over a trace, from which sources show in most exposures."""
-    along, across = settings.trace_scales[0]
     noise = np.percentile([exposure.noise for exposure in sample], 90)
-    return COUNTED * noise / np.sqrt(4 * np.pi * along * across)
+    return COUNTED * noise / _gain(settings)
+
+
+def _gain(settings: Combine) -> float:
+    """By how much the average over a trace is less noisy than a pixel."""
+    along, across = settings.trace_scales[0]
+    return np.sqrt(4 * np.pi * along * across)
 
 
 def unfit(
@@ -168,8 +173,7 @@ def unfit(
     exposure : Exposure
     reason : str
     """
-    along, across = settings.trace_scales[0]
-    deepest = flux * np.sqrt(4 * np.pi * along * across) / COUNTED
+    deepest = flux * _gain(settings) / COUNTED
     # In noisier exposures what is counted would be noise: beyond 4 sigma of the average, a frame of
     # it has 16 peaks, beyond 3.3 sigma 170 (Adler 1981, The Geometry of Random Fields).
     counts = {e.name: found.sources for e, found in outcomes if e.noise <= 1.2 * deepest}

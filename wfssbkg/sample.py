@@ -71,11 +71,9 @@ class Exposure:
         if common is None:
             return sci, _weight(err, bad, bits != 0)
         size = 1 if self.along_x else cells.SIZE
-        source, light, noise = masked.read_refined(
-            self.refined, slice(rows.start // size, rows.stop // size)
-        )
-        noise = stripes.spread(noise - np.float32(self.level) * common, self.shape[0] // size)
-        spurious = light + noise[rows.start // size : rows.stop // size]
+        part = slice(rows.start // size, rows.stop // size)
+        source, light, noise = masked.read_refined(self.refined, part)
+        spurious = light + self._stripes(noise, common)[part]
         source, spurious = (cells.expand(x, along_x=self.along_x) for x in (source, spurious))
         return sci - spurious, _weight(err, bad, source)
 
@@ -84,10 +82,12 @@ class Exposure:
         value, weight = masked.read_cells(self.cells, rows)
         source, light, noise = masked.read_refined(self.refined, rows)
         if common is not None:
-            ny = self.cells_shape[0]
-            noise = stripes.spread(noise - np.float32(self.level) * common, ny)[rows]
-            value = value - light - noise
+            value = value - light - self._stripes(noise, common)[rows]
         return value, np.where(source, 0, weight)
+
+    def _stripes(self, noise: np.ndarray, common: np.ndarray) -> np.ndarray:
+        """The stripes of the exposure alone, in cells, DN/s."""
+        return stripes.spread(noise - np.float32(self.level) * common, self.cells_shape[0])
 
     @property
     def shape(self) -> tuple[int, int]:
