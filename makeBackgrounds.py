@@ -214,10 +214,10 @@ def refine_all(
     Returns the exposures that are still fit, and `stripes.common` of them.
     """
     settings = run.config.combine
-    flux = refine.flux_to_count(members, settings)
+    fluxes = refine.fluxes_to_count(members, settings)
     groups = fields.group([e.pointing for e in members], most=refine.MOST_EXPOSURES)
     jobs = [
-        ([members[k] for k in numbers], offsets, sky, common, flux, settings)
+        ([members[k] for k in numbers], offsets, sky, common, fluxes, settings)
         for numbers, offsets in groups
     ]
     found: dict[str, refine.Findings] = {}
@@ -233,7 +233,7 @@ def refine_all(
                 exposure.level = outcome.level
                 found[exposure.name] = outcome
     examined = [(exposure, found[exposure.name]) for exposure in members if exposure.name in found]
-    for exposure, reason in refine.unfit(examined, flux, settings):
+    for exposure, reason in refine.unfit(examined, fluxes, settings):
         reject(table, exposure, reason)
     fit = still_fit(run, folder, table, members)
     # In the order of the table, whichever was done first, for the same sums to the last bit.

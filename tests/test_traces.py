@@ -6,7 +6,12 @@ from wfssbkg.cells import SIZE
 
 SHAPE = (200, 120)  # cells
 SIGMA = 0.02  # of a pixel
-SETTINGS = {"scales": [[10, 1.1], [16, 4]], "threshold": 3.0, "depth": 0.4, "flux": 1.0}
+SETTINGS = {
+    "scales": [[10, 1.1], [16, 4]],
+    "threshold": 3.0,
+    "depth": 0.4,
+    "fluxes": np.array([1.0]),
+}
 
 
 def noise_image(seed=1):
@@ -61,9 +66,9 @@ def test_what_is_significant_but_faint_stays():
 
 def test_nothing_is_found_where_nothing_is_known():
     nothing = np.zeros(SHAPE, np.float32)
-    found, number = traces.find(nothing, nothing, **SETTINGS)
+    found, numbers = traces.find(nothing, nothing, **SETTINGS)
     assert not found.any()
-    assert not number
+    assert np.isnan(numbers).all()
 
 
 def test_noise_of_the_average_is_calibrated():
@@ -74,12 +79,13 @@ def test_noise_of_the_average_is_calibrated():
         assert np.std((mean / sigma)[inner]) == pytest.approx(1, abs=0.25)
 
 
-def test_sources_brighter_than_a_flux_are_counted_once_each():
+def test_sources_brighter_than_each_flux_are_counted_once_each():
     image, weight = noise_image()
-    for row, bright in ((30, 3), (80, 3), (130, 0.2)):
+    for row, bright in ((30, 3), (80, 3), (130, 10), (180, 0.2)):
         image[trace(row)] += bright * SIGMA
-    _, number = traces.find(image, weight, **(SETTINGS | {"flux": SIGMA}))
-    assert number == 2
+    fluxes = np.array([0.1, 1, 5, 50]) * SIGMA
+    _, numbers = traces.find(image, weight, **(SETTINGS | {"fluxes": fluxes}))
+    np.testing.assert_array_equal(numbers, [np.nan, 3, 1, 0])
 
 
 def test_faint_light_is_found_in_the_dithers_together():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import bottleneck as bn
 import numpy as np
 
 from wfssbkg import StepError, cells, combine, masked, stripes, traces
@@ -15,7 +16,8 @@ MOST_EXPOSURES = 8  # of a field, searched for faint light together
 # Structure that sources too faint to mask leave in a clean exposure, in units of a pixel's noise,
 # is at most 0.07 (simulated, 48 exposures); of scattered light, 0.2.
 UNMASKED = 0.1
-COUNTED = 5.0  # sigma of the average over a trace; sources brighter than this are counted
+# Fluxes that sources are counted at, in units of the faintest that a typical exposure counts.
+LADDER = 2.0 ** np.arange(-3, 4)
 
 
 @dataclass
@@ -28,15 +30,15 @@ class Findings:
         Fitted to the background, DN/s.
     structure : float
         How much it differs from the background on large scales, relative to its level.
-    sources : int
-        Number of sources brighter than a flux that all exposures share.
+    sources : (k,) float array
+        Number of sources brighter than each of some fluxes; NaN for those it does not reach.
     stripes, information : (4, columns) float32 arrays
         Its 1/f noise relative to its level, and 1/noise^2 of that.
     """
 
     level: float
     structure: float
-    sources: int
+    sources: np.ndarray
     stripes: np.ndarray
     information: np.ndarray
 
@@ -46,7 +48,7 @@ def refine_field(
     offsets: list[tuple[float, float]],
     background: np.ndarray,
     common: np.ndarray | None,
-    flux: float,
+    fluxes: np.ndarray,
     settings: Combine,
 ) -> list[Findings | StepError]:
     """
@@ -61,8 +63,8 @@ def refine_field(
         Of cells; NaN where it is not known.
     common : (4, nx) array or None
         As for `Exposure.read_cells`.
-    flux : float
-        Sources of which the average over a trace is brighter are counted, DN/s.
+    fluxes : (k,) float array
+        From `fluxes_to_count`.
     settings : Combine
 
     Returns
@@ -75,7 +77,7 @@ def refine_field(
     for exposure, (y, x) in zip(members, offsets, strict=True):
         try:
             findings, residual, weight, source = _examine(
-                exposure, background, common, flux, settings
+                exposure, background, common, fluxes, settings
             )
         except StepError as error:
             outcomes.append(error)
@@ -100,7 +102,7 @@ def _examine(
     exposure: Exposure,
     background: np.ndarray,
     common: np.ndarray | None,
-    flux: float,
+    fluxes: np.ndarray,
     settings: Combine,
 ) -> tuple[Findings, np.ndarray, np.ndarray, np.ndarray]:
     """Findings; and residual, weight and sources, with the dispersion along the second axis."""
@@ -118,20 +120,20 @@ def _examine(
     residual -= stripes.spread(noise, len(residual))
 
     residual, weight = (_turned(image, exposure.along_x) for image in (residual, weight))
-    source, number = traces.find(
+    source, numbers = traces.find(
         residual,
         weight,
         scales=settings.trace_scales,
         threshold=settings.trace_threshold,
         depth=settings.trace_depth,
-        flux=flux,
+        fluxes=fluxes,
     )
     box = settings.structure_box, settings.structure_box // cells.SIZE
     structure = combine.structure(residual, np.where(source, 0, weight), box=box)
     findings = Findings(
         level=level,
         structure=structure / level,
-        sources=number,
+        sources=numbers,
         stripes=noise / np.float32(level),
         information=information * np.float32(level) ** 2,
     )
@@ -143,20 +145,19 @@ def _turned(image: np.ndarray, along_x: bool) -> np.ndarray:
     return np.ascontiguousarray(image if along_x else image.T)
 
 
-def flux_to_count(sample: list[Exposure], settings: Combine) -> float:
-    """The flux, DN/s in the average over a trace, from which sources show in most exposures."""
-    noise = np.percentile([exposure.noise for exposure in sample], 90)
-    return COUNTED * noise / _gain(settings)
+def fluxes_to_count(sample: list[Exposure], settings: Combine) -> np.ndarray:
+    """
+    Fluxes from which sources are counted, in DN/s of the average over a trace.
 
-
-def _gain(settings: Combine) -> float:
-    """By how much the average over a trace is less noisy than a pixel."""
-    along, across = settings.trace_scales[0]
-    return np.sqrt(4 * np.pi * along * across)
+    Exposures are of very different depths, and each is compared with the others at the fluxes
+    that it reaches.
+    """
+    noise = np.median([exposure.noise for exposure in sample])
+    return LADDER * traces.COUNTED * noise / traces.gain(settings.trace_scales[0])
 
 
 def unfit(
-    outcomes: list[tuple[Exposure, Findings]], flux: float, settings: Combine
+    outcomes: list[tuple[Exposure, Findings]], fluxes: np.ndarray, settings: Combine
 ) -> Iterator[tuple[Exposure, str]]:
     """
     The exposures that differ too much from the others, and why.
@@ -164,7 +165,7 @@ def unfit(
     Parameters
     ----------
     outcomes : list of (Exposure, Findings)
-    flux : float
+    fluxes : (k,) float array
         Above which sources were counted, DN/s.
     settings : Combine
 
@@ -173,25 +174,26 @@ def unfit(
     exposure : Exposure
     reason : str
     """
-    deepest = flux * _gain(settings) / COUNTED
-    # In noisier exposures what is counted would be noise: beyond 4 sigma of the average, a frame of
-    # it has 16 peaks, beyond 3.3 sigma 170 (Adler 1981, The Geometry of Random Fields).
-    counts = {e.name: found.sources for e, found in outcomes if e.noise <= 1.2 * deepest}
-    typical = np.median(list(counts.values()) or [0])
+    if not outcomes:
+        return
+    numbers = np.array([found.sources for _, found in outcomes])
+    typical = bn.nanmedian(numbers, axis=0)
     most = settings.maximum_crowding * typical
     most += 3 * np.sqrt(most)  # of chance
-    for exposure, found in outcomes:
+    for (exposure, found), crowded in zip(outcomes, numbers > most, strict=True):
         limit = max(settings.maximum_structure, UNMASKED * exposure.noise / found.level)
         if found.structure > limit:
             reason = (
                 f"differs from the others by {found.structure:.2%} of the sky on large scales, "
                 f"more than {limit:.2%} (combine.maximum_structure, or {UNMASKED} of the noise)"
             )
-        elif counts.get(exposure.name, 0) > most:
+        elif crowded.any():
+            k = int(np.argmax(crowded))
+            number, times = found.sources[k], found.sources[k] / typical[k]
             reason = (
-                f"a crowded field, or persistence: {found.sources} sources brighter than "
-                f"{flux:.2g} DN/s a pixel, {found.sources / typical:.1f} times the median of the "
-                f"exposures, more than {settings.maximum_crowding:g} (combine.maximum_crowding)"
+                f"a crowded field, or persistence: {number:.0f} sources brighter than "
+                f"{fluxes[k]:.2g} DN/s a pixel, {times:.1f} times the median of the exposures, "
+                f"more than {settings.maximum_crowding:g} (combine.maximum_crowding)"
             )
         else:
             continue

@@ -11,6 +11,10 @@ from scipy import ndimage
 
 from wfssbkg.cells import SIZE
 
+# Beyond 5 sigma of the average over a trace, a frame of noise has less than one peak, beyond 4
+# sigma 16 (Adler 1981, The Geometry of Random Fields).
+COUNTED = 5.0
+
 
 def find(
     residual: np.ndarray,
@@ -19,10 +23,10 @@ def find(
     scales: list[tuple[float, float]],
     threshold: float,
     depth: float,
-    flux: float,
-) -> tuple[np.ndarray, int]:
+    fluxes: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """
-    Cells of all sources, faint traces included, and the number of the brighter ones.
+    Cells of all sources, faint traces included, and the numbers of the brighter ones.
 
     At each scale, from the first to the last, the residual is averaged with a Gaussian over the
     cells not found before. A cell is found where that average is both significant and worth
@@ -38,29 +42,38 @@ def find(
         In sigma of the average.
     depth : float
         Least average that is masked, in units of the typical noise of a pixel.
-    flux : float
-        Sources of which the average at the first scale is brighter are counted, DN/s.
+    fluxes : (k,) float array
+        Sources of which the average at the first scale is brighter than each are counted, DN/s.
 
     Returns
     -------
     found : (ny, nx) bool array
-    number : int
-        Touching sources count as one.
+    numbers : (k,) float array
+        Touching sources count as one. NaN for a flux below COUNTED times the noise of the average:
+        what is counted there would be noise.
     """
-    found, number = np.zeros(residual.shape, dtype=bool), 0
-    least = depth * pixel_noise(weight)
+    found, numbers = np.zeros(residual.shape, dtype=bool), np.full(len(fluxes), np.nan)
+    noise = pixel_noise(weight)
+    least, faintest = depth * noise, COUNTED * noise / gain(scales[0])
     for scale in scales:
         mean, sigma = average(residual, np.where(found, 0, weight), scale)
         if scale is scales[0]:
-            number = ndimage.label(mean > flux)[1]
+            reached = fluxes >= faintest
+            numbers[reached] = [ndimage.label(mean > flux)[1] for flux in fluxes[reached]]
         found |= (mean > threshold * sigma) & (mean > least)
-    return found, number
+    return found, numbers
 
 
 def pixel_noise(weight: np.ndarray) -> float:
     """The noise of a typical pixel, in units of weight^-1/2; infinite if no cell is known."""
     known = weight > 0
     return float(np.sqrt(SIZE / np.median(weight[known]))) if known.any() else np.inf
+
+
+def gain(scale: tuple[float, float]) -> float:
+    """By how much an average over a Gaussian of these widths is less noisy than a pixel."""
+    along, across = scale
+    return float(np.sqrt(4 * np.pi * along * across))
 
 
 def average(
