@@ -17,7 +17,7 @@ MOST_EXPOSURES = 8  # of a field, searched for faint light together
 # is at most 0.07 (simulated, 48 exposures); of scattered light, 0.2.
 UNMASKED = 0.1
 # Fluxes that sources are counted at, in units of the faintest that a typical exposure counts.
-LADDER = 2.0 ** np.arange(-3, 4)
+LADDER = 2.0 ** np.arange(-2, 2.5, 0.5)
 
 
 @dataclass
