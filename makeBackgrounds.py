@@ -188,12 +188,8 @@ def combine_band(
     bad = np.ones(values.shape[1:], dtype=bool)
     for number, exposure in enumerate(members):
         read = exposure.read_cells if in_cells else exposure.read
-        value, weight = read(rows, common)
-        level = np.float32(exposure.level)
-        with np.errstate(divide="ignore"):
-            noise[number] = 1 / (np.sqrt(weight) * level)
-        values[number] = np.where(weight > 0, value / level, np.nan)
-        bad &= np.isnan(weight)
+        values[number], noise[number], unusable = read(rows, common)
+        bad &= unusable
     if settings.estimator == "weighted_mean":
         return *combine.weighted_mean(values, noise, settings.clip_sigma), bad
     clip_sigma = settings.clip_sigma if settings.estimator == "clipped_median" else None

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from wfssbkg import StepError, cells
+from wfssbkg.masked import BAD, SOURCE
 
 SHAPE = (24, 40)
 
@@ -14,30 +15,45 @@ def test_cells_are_weighted_means_along_the_dispersion(along_x):
     bad = rng.random(SHAPE) < 0.3
     bad[:4, :4] = True
     sci[bad], err[0, 0] = np.nan, np.nan
-    value, weight = cells.average(sci, err, bad, along_x=along_x)
-    assert value.shape == weight.shape == cells.shape(SHAPE, along_x=along_x)
-    assert value.dtype == weight.dtype == np.float32
+    bits = np.where(bad, BAD, 0).astype(np.uint8)
+    bits[9, 18] |= SOURCE
+    value, noise, source = cells.average(sci, err, bits, along_x=along_x)
+    assert value.shape == noise.shape == source.shape == cells.shape(SHAPE, along_x=along_x)
+    assert value.dtype == noise.dtype == np.float32
     pixels = np.s_[7, 8:12] if along_x else np.s_[8:12, 7]
     place = (7, 2) if along_x else (2, 7)
     good = ~bad[pixels]
     inverse = 1 / err[pixels][good].astype(float) ** 2
-    assert weight[place] == pytest.approx(inverse.sum(), rel=1e-5)
+    assert noise[place] == pytest.approx(inverse.sum() ** -0.5, rel=1e-5)
     assert value[place] == pytest.approx((sci[pixels][good] * inverse).sum() / inverse.sum())
-    assert weight[0, 0] == value[0, 0] == 0
+    assert np.isnan([noise[0, 0], value[0, 0]]).all()
+    assert cells.weight(noise)[0, 0] == 0
+    assert cells.weight(noise)[place] == pytest.approx(inverse.sum(), rel=1e-5)
+    assert np.argwhere(source).tolist() == [[9, 4] if along_x else [2, 18]]
 
 
 @pytest.mark.parametrize("along_x", [True, False])
 def test_expanded_cells_cover_their_pixels(along_x):
-    mask = np.zeros(SHAPE, dtype=bool)
-    mask[9, 18] = True
-    found = cells.expand(cells.touched(mask, along_x=along_x), along_x=along_x)
+    mask = np.zeros(cells.shape(SHAPE, along_x=along_x), dtype=bool)
+    mask[2, 4] = True
+    found = cells.expand(mask, along_x=along_x)
     assert found.shape == SHAPE
     assert found.sum() == cells.SIZE
-    assert found[9, 18]
-    assert found[9].sum() == (cells.SIZE if along_x else 1)
+    assert found[2 if along_x else 8, 16 if along_x else 4]
 
 
 def test_a_frame_that_does_not_divide_is_an_error():
-    image = np.ones((24, 38))
+    image = np.ones((24, 38), dtype=np.float32)
     with pytest.raises(StepError, match="38 x 24"):
-        cells.average(image, image, image == 0, along_x=True)
+        cells.average(image, image, np.zeros((24, 38), np.uint8), along_x=True)
+
+
+@pytest.mark.parametrize("bins", [(1, 1), (2, 3), (5, 7), (24, 40)])
+def test_bins_hold_the_sums_of_their_pixels(bins):
+    image = np.random.default_rng(2).random((24, 40), dtype=np.float32)
+    found = cells.binned(image, bins, np.float64)
+    for y, row in enumerate(found):
+        for x, total in enumerate(row):
+            part = image[y * bins[0] : (y + 1) * bins[0], x * bins[1] : (x + 1) * bins[1]]
+            assert total == pytest.approx(part.sum(dtype=np.float64))
+    assert found.shape == tuple(-(-a // b) for a, b in zip((24, 40), bins, strict=True))

@@ -62,14 +62,36 @@ def test_stripes_by_chance_are_as_large_as_the_mean_of_the_true_ones():
 
 @pytest.mark.parametrize("along_x", [True, False])
 def test_error_that_stripes_leave_is_told(along_x):
-    rng = np.random.default_rng(7)
-    image = sky(along_x) * (1 + rng.normal(0, 0.0005, SHAPE))
-    true, chance = stripes_of(rng, 0.001), stripes_of(rng, 0.001)
-    found = stripes.of_background(image * (1 + stripes.spread(true, SHAPE[0])), along_x=along_x)
-    expected = np.std(true - found)
-    clean = image * (1 + stripes.spread(true - found, SHAPE[0]))
-    told = stripes.error_left(clean, chance, along_x=along_x)
-    assert told == pytest.approx(expected, rel=0.3)
+    expected, told = [], []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        image = sky(along_x) * (1 + rng.normal(0, 0.0005, SHAPE))
+        true, chance = stripes_of(rng, 0.001), stripes_of(rng, 0.001)
+        found = stripes.of_background(image * (1 + stripes.spread(true, SHAPE[0])), along_x=along_x)
+        expected.append(np.std(true - found))
+        clean = image * (1 + stripes.spread(true - found, SHAPE[0]))
+        told.append(stripes.error_left(clean, chance, along_x=along_x))
+    assert np.mean(told) == pytest.approx(np.mean(expected), rel=0.2)
+
+
+@pytest.mark.parametrize("along_x", [True, False])
+def test_offsets_of_the_amplifiers_show_at_their_borders(along_x):
+    rng = np.random.default_rng(8)
+    truth = np.array([[0.3], [-0.5], [0.4], [-0.2]]) * 0.002 * np.ones(SHAPE[1])
+    truth[1] += 0.001 * np.linspace(-1, 1, SHAPE[1]) ** 3
+    truth -= truth.mean(axis=0)
+    image = sky(along_x) * (1 + stripes.spread(truth, SHAPE[0]) + rng.normal(0, 0.001, SHAPE))
+    found = stripes.of_background(image, along_x=along_x)
+    assert np.std(truth - found) < 0.35 * np.std(truth)
+
+
+def test_structure_of_the_sky_at_a_border_is_no_step():
+    """The image of the mirror's edge in the zeroth order is a few pixels wide."""
+    y = np.arange(SHAPE[0])[:, np.newaxis]
+    image = 1 + 0.1 / (1 + np.exp(-(y - 200) / 3)) + np.zeros(SHAPE)
+    image += np.random.default_rng(9).normal(0, 0.003, SHAPE)
+    found = stripes.of_background(image, along_x=False)
+    assert np.abs(found.mean(axis=1)).max() < 5e-4
 
 
 @pytest.mark.parametrize(("along_x", "left"), [(True, 0.8), (False, 0.4)])
@@ -93,7 +115,7 @@ def test_columns_without_data_have_no_stripes():
     image = sky(True)
     image[:, :8] = np.nan
     found = stripes.of_background(image, along_x=True)
-    assert not found[:, :8].any()
+    assert np.abs(found[:, :8]).max() < 1e-9
     assert np.isfinite(found).all()
 
 

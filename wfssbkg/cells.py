@@ -2,48 +2,74 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
 from wfssbkg import StepError
+from wfssbkg.masked import BAD, SOURCE
 
 SIZE = 4  # px; traces are tens of pixels long, zeroth orders about this long
 
 
 def average(
-    sci: np.ndarray, err: np.ndarray, bad: np.ndarray, *, along_x: bool
-) -> tuple[np.ndarray, np.ndarray]:
+    sci: np.ndarray, err: np.ndarray, bits: np.ndarray, *, along_x: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
-    Averages over cells, weighted by 1/err^2.
+    Averages of a masked exposure over cells, weighted by 1/err^2.
 
     Parameters
     ----------
-    sci, err : (ny, nx) float arrays
-    bad : (ny, nx) bool array
-        Pixels that do not count.
+    sci, err : (ny, nx) float32 arrays
+    bits : (ny, nx) uint8 array
+        BAD and SOURCE of `wfssbkg.masked`. Bad pixels do not count.
     along_x : bool
         Whether the grism disperses along x: cells are then SIZE pixels wide, otherwise high.
 
     Returns
     -------
-    value, weight : float32 arrays
-        A cell each; the weight is the sum of 1/err^2, 0 (and the value 0) where no pixel counts.
+    value, noise : float32 arrays
+        A cell each; NaN where no pixel counts.
+    source : bool array
+        Cells with a pixel of a source.
 
     Raises
     ------
     StepError
         If the frame does not divide into cells.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        weight = np.where(bad, 0, 1 / np.square(err))
-    total = np.where(bad, 0, sci) * weight
-    total, weight = (_summed(image, along_x) for image in (total, weight))
-    value = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
-    return value.astype(np.float32), weight.astype(np.float32)
+    ny, nx = sci.shape
+    if ny % SIZE or nx % SIZE:
+        raise StepError(f"the frame is {nx} x {ny} pixels, expected multiples of {SIZE}")
+    return _average(sci, err, bits, pixels(along_x=along_x))
 
 
-def touched(mask: np.ndarray, *, along_x: bool) -> np.ndarray:
-    """The cells with a pixel of a (ny, nx) bool mask."""
-    return _in_cells(mask, along_x).any(axis=2 if along_x else 1)
+@numba.njit(cache=True)
+def _average(
+    sci: np.ndarray, err: np.ndarray, bits: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rows, columns = sci.shape[0] // size[0], sci.shape[1] // size[1]
+    value, noise = np.empty((2, rows, columns), dtype=np.float32)
+    source = np.zeros((rows, columns), dtype=np.bool_)
+    for row in range(rows):
+        for column in range(columns):
+            total, information = 0.0, 0.0
+            for y in range(row * size[0], (row + 1) * size[0]):
+                for x in range(column * size[1], (column + 1) * size[1]):
+                    if bits[y, x] & SOURCE:
+                        source[row, column] = True
+                    if not bits[y, x] & BAD and err[y, x] > 0:
+                        weight = 1 / np.float64(err[y, x]) ** 2
+                        total += sci[y, x] * weight
+                        information += weight
+            known = information > 0
+            value[row, column] = total / information if known else np.nan
+            noise[row, column] = 1 / np.sqrt(information) if known else np.nan
+    return value, noise, source
+
+
+def weight(noise: np.ndarray) -> np.ndarray:
+    """1/noise^2 of some cells; 0 where the noise is not known."""
+    return np.where(np.isnan(noise), 0, 1 / np.square(noise))
 
 
 def shape(frame: tuple[int, int], *, along_x: bool) -> tuple[int, int]:
@@ -57,15 +83,26 @@ def expand(image: np.ndarray, *, along_x: bool) -> np.ndarray:
     return np.repeat(image, SIZE, axis=1 if along_x else 0)
 
 
-def _summed(image: np.ndarray, along_x: bool) -> np.ndarray:
-    return _in_cells(image, along_x).sum(axis=2 if along_x else 1)
+def binned(image: np.ndarray, bins: tuple[int, int], dtype: type | None = None) -> np.ndarray:
+    """
+    Sums of an image over bins; those at the far edges may be smaller.
+
+    Parameters
+    ----------
+    image : (ny, nx) array
+    bins : (int, int)
+        Height and width of a bin.
+    dtype : type, optional
+        Of the sums.
+    """
+    beyond = [(0, -length % size) for length, size in zip(image.shape, bins, strict=True)]
+    if any(width for _, width in beyond):
+        image = np.pad(image, beyond)
+    image = image.astype(dtype or image.dtype)
+    rows = sum(image[k :: bins[0]] for k in range(bins[0]))
+    return sum(rows[:, k :: bins[1]] for k in range(bins[1]))
 
 
-def _in_cells(image: np.ndarray, along_x: bool) -> np.ndarray:
-    """A view with one more axis, 2 or 1: the pixels of a cell."""
-    ny, nx = image.shape
-    if ny % SIZE or nx % SIZE:
-        raise StepError(f"the frame is {nx} x {ny} pixels, expected multiples of {SIZE}")
-    if along_x:
-        return image.reshape(ny, nx // SIZE, SIZE)
-    return image.reshape(ny // SIZE, SIZE, nx)
+def pixels(*, along_x: bool) -> tuple[int, int]:
+    """Height and width of a cell, px."""
+    return (1, SIZE) if along_x else (SIZE, 1)

@@ -10,7 +10,7 @@ import numpy as np
 from astropy.stats import sigma_clip, sigma_clipped_stats
 from scipy import ndimage
 
-from wfssbkg import StepError
+from wfssbkg import StepError, cells
 
 NORMAL_MAD = 1.4826  # standard deviation of a normal distribution over its median deviation
 
@@ -79,8 +79,9 @@ def fit_level(value: np.ndarray, weight: np.ndarray, background: np.ndarray) -> 
     StepError
         If no value is left, or the background does not fit.
     """
-    counts = (weight > 0) & np.isfinite(background)
-    y, x, weight = (image[counts][::7].astype(np.float64) for image in (value, background, weight))
+    some = [image.ravel()[::7].astype(np.float64) for image in (value, background, weight)]
+    counts = (some[2] > 0) & np.isfinite(some[1])
+    y, x, weight = (image[counts] for image in some)
     if not len(y):
         raise StepError("nothing is left unmasked to fit the level to")
     level = float(np.median(y / x))
@@ -109,7 +110,9 @@ def structure(residual: np.ndarray, weight: np.ndarray, *, box: tuple[int, int])
         RMS of the averages beyond what their noise makes, DN/s; NaN if no box has a quarter of
         its pixels.
     """
-    total, weight, number = (_boxed(x, box) for x in (residual * weight, weight, weight > 0))
+    total, weight, number = (
+        cells.binned(x, box, np.float64) for x in (residual * weight, weight, weight > 0)
+    )
     enough = number > box[0] * box[1] / 4
     if not enough.any():
         return np.nan
@@ -148,14 +151,6 @@ def excess(image: np.ndarray, err: np.ndarray, widths: tuple[float, float]) -> f
     smooth = total[known] / information[known]
     noise2 = 1 / (4 * np.pi * widths[0] * widths[1] * np.median(information[known]))
     return float(np.sqrt(max(robust_std(smooth) ** 2 - noise2, 0)))
-
-
-def _boxed(image: np.ndarray, box: tuple[int, int]) -> np.ndarray:
-    """Sums over boxes; those at the far edges may be smaller."""
-    for axis, size in enumerate(box):
-        places = np.arange(0, image.shape[axis], size)
-        image = np.add.reduceat(image, places, axis=axis, dtype=np.float64)
-    return image
 
 
 def band_memory(memory_gb: float, workers: int) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from astropy.io import fits
@@ -129,17 +131,17 @@ def read(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
     StepError
         If the file cannot be read.
     """
-    return _read(path, ("SCI", "ERR", "MASK"), rows, "makeMask.py")
+    return _read(path, dict.fromkeys(("SCI", "ERR", "MASK"), rows), "makeMask.py")
 
 
-def write_cells(path: Path, value: np.ndarray, weight: np.ndarray) -> None:
+def write_cells(path: Path, value: np.ndarray, noise: np.ndarray) -> None:
     """Write the cells of an exposure, from `wfssbkg.cells.average`."""
-    _write_images(path, {"VALUE": value, "WEIGHT": weight})
+    _write_images(path, {"VALUE": value, "NOISE": noise})
 
 
 def read_cells(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
-    """Read some rows of the cells of an exposure: value and weight; errors as for `read`."""
-    return _read(path, ("VALUE", "WEIGHT"), rows, "makeBackgrounds.py")
+    """Read some rows of the cells of an exposure: value and noise; errors as for `read`."""
+    return _read(path, {"VALUE": rows, "NOISE": rows}, "makeBackgrounds.py")
 
 
 def write_refined(path: Path, source: np.ndarray, light: np.ndarray, stripes: np.ndarray) -> None:
@@ -161,8 +163,8 @@ def write_refined(path: Path, source: np.ndarray, light: np.ndarray, stripes: np
 
 def read_refined(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
     """Read some rows of cells: source (bool) and light; and all stripes; errors as for `read`."""
-    source, light = _read(path, ("SOURCE", "LIGHT"), rows, "makeBackgrounds.py")
-    (stripes,) = _read(path, ("STRIPES",), slice(None), "makeBackgrounds.py")
+    wanted = {"SOURCE": rows, "LIGHT": rows, "STRIPES": slice(None)}
+    source, light, stripes = _read(path, wanted, "makeBackgrounds.py")
     return [source > 0, light, stripes]
 
 
@@ -172,14 +174,50 @@ def _write_images(path: Path, images: dict[str, np.ndarray]) -> None:
         fits.HDUList(hdus).writeto(temporary)
 
 
-def _read(path: Path, names: tuple[str, ...], rows: slice, script: str) -> list[np.ndarray]:
+def _read(path: Path, wanted: dict[str, slice], script: str) -> list[np.ndarray]:
     """Some rows of some extensions, in native byte order."""
     try:
-        with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
-            parts = [hdus[name].section[rows] for name in names]
+        places = _places(path, path.stat().st_mtime_ns)
+        parts = [_rows(path, places[name], rows) for name, rows in wanted.items()]
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise _unreadable(path, error, script) from None
     return [part.astype(part.dtype.newbyteorder("="), copy=False) for part in parts]
+
+
+class _Place(NamedTuple):
+    """Where the pixels of an extension are in its file: byte, type and shape."""
+
+    offset: int
+    dtype: np.dtype
+    shape: tuple[int, int]
+
+
+@lru_cache(maxsize=16384)
+def _places(path: Path, changed: int) -> dict[str, _Place]:
+    """Where the images of a file are; `changed` is when, so that a new file is looked at again.
+
+    astropy takes a ms for each header, which is most of the time that a few rows of a file take.
+    """
+    with fits.open(path, memmap=False) as hdus:
+        return {
+            hdu.name: _Place(
+                hdu.fileinfo()["datLoc"],
+                np.dtype(fits.hdu.image.BITPIX2DTYPE[hdu.header["BITPIX"]]).newbyteorder(">"),
+                hdu.shape,
+            )
+            for hdu in hdus[1:]
+        }
+
+
+def _rows(path: Path, place: _Place, rows: slice) -> np.ndarray:
+    """Some rows of an image."""
+    first, last, _ = rows.indices(place.shape[0])
+    count = (last - first) * place.shape[1]
+    start = place.offset + first * place.shape[1] * place.dtype.itemsize
+    part = np.fromfile(path, dtype=place.dtype, count=count, offset=start)
+    if part.size < count:
+        raise ValueError("it is cut short")
+    return part.reshape(last - first, place.shape[1])
 
 
 def _unreadable(path: Path, error: Exception, script: str) -> StepError:

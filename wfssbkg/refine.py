@@ -107,15 +107,16 @@ def _examine(
 ) -> tuple[Findings, np.ndarray, np.ndarray, np.ndarray]:
     """Findings; and residual, weight and sources, with the dispersion along the second axis."""
     everything = slice(None)
-    value, counts = exposure.read_cells(everything, common)
-    level = combine.fit_level(value, counts, background)
-    value, weight = masked.read_cells(exposure.cells)
+    value, noise, _ = exposure.read_cells(everything, common)
+    level = exposure.level * combine.fit_level(value, cells.weight(noise), background)
+    counted = np.isfinite(noise)
+    value, noise = masked.read_cells(exposure.cells)
     light = masked.read_refined(exposure.refined)[1]
     residual = value - np.float32(level) * background
-    weight = np.where(np.isfinite(residual), weight, 0)
+    weight = np.where(np.isfinite(residual), cells.weight(noise), 0)
     residual = np.where(weight > 0, residual, 0)
 
-    noise, information = stripes.of_exposure(residual - light, np.where(weight > 0, counts, 0))
+    noise, information = stripes.of_exposure(residual - light, np.where(counted, weight, 0))
     noise *= settings.remove_stripes
     residual -= stripes.spread(noise, len(residual))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+import numba
 import numpy as np
 from astropy.io import fits
 
@@ -49,9 +51,11 @@ class Exposure:
         files = folder.masked(name), folder.cells(name), folder.refined(name)
         return cls(name, *files, along_x=folder.combination.along_x)
 
-    def read(self, rows: slice, common: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def read(
+        self, rows: slice, common: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """
-        Some rows of the exposure.
+        Some rows of the exposure, in units of its level.
 
         Parameters
         ----------
@@ -63,33 +67,40 @@ class Exposure:
 
         Returns
         -------
-        value, weight : (rows, nx) float32 arrays
-            DN/s, and 1/noise^2: 0 where a pixel does not count, NaN where it is bad.
+        value, noise : (rows, nx) float32 arrays
+            NaN where a pixel does not count.
+        bad : (rows, nx) bool array
         """
         sci, err, bits = masked.read(self.masked, rows)
-        bad = bits & masked.BAD != 0
+        bad = bits & np.uint8(masked.BAD) > 0
         if common is None:
-            return sci, _weight(err, bad, bits != 0)
-        size = 1 if self.along_x else cells.SIZE
-        part = slice(rows.start // size, rows.stop // size)
-        source, light, noise = masked.read_refined(self.refined, part)
-        spurious = light + self._stripes(noise, common)[part]
-        source, spurious = (cells.expand(x, along_x=self.along_x) for x in (source, spurious))
-        return sci - spurious, _weight(err, bad, source)
+            source, size = bits & np.uint8(masked.SOURCE) > 0, (1, 1)
+            spurious = np.zeros(sci.shape, dtype=np.float32)
+        else:
+            size = cells.pixels(along_x=self.along_x)
+            source, spurious = self._found(
+                slice(rows.start // size[0], rows.stop // size[0]), common
+            )
+        return *_normalised(sci, err, bad, source, spurious, size, np.float32(self.level)), bad
 
-    def read_cells(self, rows: slice, common: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def read_cells(
+        self, rows: slice, common: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As `read`, of some rows of cells."""
-        value, weight = masked.read_cells(self.cells, rows)
+        value, noise = masked.read_cells(self.cells, rows)
+        bad = np.isnan(noise)
+        found = self._found(rows, common)
+        return *_normalised(value, noise, bad, *found, (1, 1), np.float32(self.level)), bad
+
+    def _found(self, rows: slice, common: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Some rows of cells: sources, and light and stripes of the exposure alone, DN/s."""
         source, light, noise = masked.read_refined(self.refined, rows)
         if common is not None:
-            value = value - light - self._stripes(noise, common)[rows]
-        return value, np.where(source, 0, weight)
+            own = noise - np.float32(self.level) * common
+            light += stripes.spread(own, self.cells_shape[0])[rows]
+        return source, light
 
-    def _stripes(self, noise: np.ndarray, common: np.ndarray) -> np.ndarray:
-        """The stripes of the exposure alone, in cells, DN/s."""
-        return stripes.spread(noise - np.float32(self.level) * common, self.cells_shape[0])
-
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int]:
         """Of the frame."""
         return masked.shape(self.masked)
@@ -98,6 +109,32 @@ class Exposure:
     def cells_shape(self) -> tuple[int, int]:
         """Rows and columns of cells."""
         return cells.shape(self.shape, along_x=self.along_x)
+
+
+@numba.njit(cache=True)
+def _normalised(
+    sci: np.ndarray,
+    err: np.ndarray,
+    bad: np.ndarray,
+    source: np.ndarray,
+    spurious: np.ndarray,
+    size: tuple[int, int],
+    level: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Value and noise in units of the level; NaN where a pixel does not count.
+
+    `source` and `spurious` are given for cells of `size` pixels, height and width.
+    """
+    value, noise = np.empty_like(sci), np.empty_like(err)
+    for y in range(sci.shape[0]):
+        row = y // size[0]
+        for x in range(sci.shape[1]):
+            column = x // size[1]
+            counts = not bad[y, x] and not source[row, column]
+            value[y, x] = (sci[y, x] - spurious[row, column]) / level if counts else np.nan
+            noise[y, x] = err[y, x] / level if counts else np.nan
+    return value, noise
 
 
 def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, fits.Header, int]:
@@ -125,19 +162,14 @@ def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, fits.H
     if not settings.refinements:
         level = combine.sky_level(sci, bits != 0, border=(border, border), sigma=sigma)
         return level, np.nan, pointing, saturated
-    along_x = exposure.along_x
-    value, weight = cells.average(sci, err, bits & masked.BAD != 0, along_x=along_x)
-    source = cells.touched(bits & masked.SOURCE != 0, along_x=along_x)
-    borders = cells.shape((border, border), along_x=along_x)
-    level = combine.sky_level(value, source | (weight == 0), border=borders, sigma=sigma)
-    masked.write_cells(exposure.cells, value, weight)
+    value, noise, source = cells.average(sci, err, bits, along_x=exposure.along_x)
+    # A ninth of the cells is enough for a first guess: each refinement fits the level again.
+    some = np.s_[::3, ::3]
+    borders = (width // 3 for width in cells.shape((border, border), along_x=exposure.along_x))
+    level = combine.sky_level(
+        value[some], (source | np.isnan(noise))[some], border=tuple(borders), sigma=sigma
+    )
+    masked.write_cells(exposure.cells, value, noise)
     nothing = np.zeros(source.shape, dtype=np.float32)
     masked.write_refined(exposure.refined, source, nothing, nothing[: stripes.AMPLIFIERS])
-    return level, traces.pixel_noise(weight), pointing, saturated
-
-
-def _weight(err: np.ndarray, bad: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """1/err^2; 0 where there is a source, NaN where a pixel is bad."""
-    weight = np.where(source, np.float32(0), 1 / np.square(err))
-    weight[bad] = np.nan
-    return weight
+    return level, traces.pixel_noise(cells.weight(noise)), pointing, saturated

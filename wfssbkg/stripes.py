@@ -11,6 +11,7 @@ from scipy import ndimage
 from wfssbkg.combine import NORMAL_MAD
 
 PARTS = 8  # of an amplifier's rows
+BLOCKS = 32  # of columns; their height on either side of a border is as large
 FLOAT32_PRECISION = 1e-7
 AMPLIFIERS = 4  # each reads a quarter of the rows (JWST documentation, NIRISS detector readout)
 
@@ -111,6 +112,8 @@ def of_background(background: np.ndarray, *, along_x: bool) -> np.ndarray:
       is sharp in x without standing out of the noise, as the mirror's edges and spots do.
     - dispersed along y (GR150R), the sky varies slowly with x: all that does not is stripes.
 
+    Stripes that vary slowly with x show in neither, but in the steps at the amplifiers' borders.
+
     Parameters
     ----------
     background : (ny, nx) float array
@@ -123,6 +126,72 @@ def of_background(background: np.ndarray, *, along_x: bool) -> np.ndarray:
     (4, nx) float array
         As fractions of the background.
     """
+    slow = _steps(background)
+    return slow + _columns(background * (1 - spread(slow, len(background))), along_x=along_x)
+
+
+def _steps(background: np.ndarray) -> np.ndarray:
+    """
+    Stripes that vary slowly with x, (4, nx): what jumps at the borders of the amplifiers.
+
+    At each border, and in each of some blocks of columns, the step is fitted together with a cubic
+    in y, the sky. A block in which that leaves more than noise has other structure there.
+    """
+    ny, nx = background.shape
+    half = ny // BLOCKS
+    y = (np.arange(2 * half) + 0.5) / half - 1
+    model = np.column_stack([legendre.legvander(y, 3), 0.5 * np.sign(y)])
+    place = (np.arange(BLOCKS) + 0.5) / BLOCKS
+    jumps = [np.zeros(nx)]
+    for border in np.arange(1, AMPLIFIERS) * ny // AMPLIFIERS:
+        profile, noise = _profiles(background[border - half : border + half])
+        known = np.isfinite(profile).all(axis=0) & np.isfinite(noise)
+        fit, *_ = np.linalg.lstsq(model, np.where(known, profile, 1), rcond=None)
+        left = np.std(profile - model @ fit, axis=0)
+        known &= left < 1.5 * noise + FLOAT32_PRECISION
+        jumps.append(_slow_part(place, fit[-1], known, np.linspace(0, 1, nx)))
+    offsets = np.cumsum(jumps, axis=0)
+    return offsets - offsets.mean(axis=0)
+
+
+def _profiles(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Median profiles of blocks of columns, (rows, blocks), and their noise, (blocks,)."""
+    profiles, noise = [], []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # columns without any value
+        flat = rows / np.nanmedian(rows, axis=0)
+        for block in np.array_split(flat, BLOCKS, axis=1):
+            profiles.append(np.nanmedian(block, axis=1))
+            scatter = NORMAL_MAD * np.nanmedian(np.abs(block - profiles[-1][:, np.newaxis]))
+            # The variance of a median of n normal values is pi/2 times that of their mean.
+            noise.append(scatter * np.sqrt(np.pi / 2 / block.shape[1]))
+    return np.stack(profiles, axis=1), np.array(noise)
+
+
+def _slow_part(
+    place: np.ndarray, value: np.ndarray, known: np.ndarray, wanted: np.ndarray
+) -> np.ndarray:
+    """
+    A cubic through known values without outliers, where it is wanted; 0 if too few are known.
+
+    It is damped by the share that noise has in it (James & Stein 1961).
+    """
+    kept = known
+    for _ in range(3):
+        if kept.sum() < BLOCKS / 2:
+            return np.zeros(len(wanted))
+        fit = legendre.Legendre.fit(place[kept], value[kept], 3, domain=[0, 1])
+        deviation = np.abs(value - fit(place))
+        kept = known & (deviation <= 3 * NORMAL_MAD * np.median(deviation[kept]))
+    found = fit(place[kept])
+    degrees = len(fit.coef)
+    noise2 = np.sum((value[kept] - found) ** 2) / (len(found) - degrees) * degrees / len(found)
+    signal2 = np.mean(found**2) or np.inf
+    return max(1 - noise2 / signal2, 0) * fit(wanted)
+
+
+def _columns(background: np.ndarray, *, along_x: bool) -> np.ndarray:
+    """Stripes that do not vary slowly with x, (4, nx); see `of_background`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # columns without any value
         columns = np.nanmedian(background, axis=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from wfssbkg import cells
 from wfssbkg.cells import SIZE
 
 # Beyond 5 sigma of the average over a trace, a frame of noise has less than one peak, beyond 4
@@ -97,7 +98,7 @@ def average(
     along, across = scale[0] / SIZE, scale[1]
     # A coarser grid of at least two of its cells a standard deviation loses nothing.
     bins = tuple(2 ** int(max(np.log2(width / 2), 0)) for width in (across, along))
-    total, information = (_binned(image, bins) for image in (residual * weight, weight))
+    total, information = (cells.binned(image, bins) for image in (residual * weight, weight))
     widths = across / bins[0], along / bins[1]
     total, mean_weight = (
         ndimage.gaussian_filter(x, widths, truncate=3) for x in (total, information)
@@ -157,11 +158,3 @@ def faint_light(
     mean, sigma = average(stacked, weight, scale)
     light = np.where(mean > threshold * sigma, mean, 0)
     return [light[window] for window in windows]
-
-
-def _binned(image: np.ndarray, bins: tuple[int, int]) -> np.ndarray:
-    """Sums over cells; cells at the far edges may be smaller."""
-    for axis, size in enumerate(bins):
-        if size > 1:
-            image = np.add.reduceat(image, np.arange(0, image.shape[axis], size), axis=axis)
-    return image
