@@ -135,7 +135,8 @@ def _steps(background: np.ndarray) -> np.ndarray:
     Stripes that vary slowly with x, (4, nx): what jumps at the borders of the amplifiers.
 
     At each border, and in each of some blocks of columns, the step is fitted together with a cubic
-    in y, the sky. A block in which that leaves more than noise has other structure there.
+    in y, the sky. A block in which that leaves more than noise has other structure there; so has
+    the border, if the blocks together show more.
     """
     ny, nx = background.shape
     half = ny // BLOCKS
@@ -147,8 +148,10 @@ def _steps(background: np.ndarray) -> np.ndarray:
         profile, noise = _profiles(background[border - half : border + half])
         known = np.isfinite(profile).all(axis=0) & np.isfinite(noise)
         fit, *_ = np.linalg.lstsq(model, np.where(known, profile, 1), rcond=None)
-        left = np.std(profile - model @ fit, axis=0)
-        known &= left < 1.5 * noise + FLOAT32_PRECISION
+        left = profile - model @ fit
+        known &= np.std(left, axis=0) < 1.5 * noise + FLOAT32_PRECISION
+        together = np.std(left[:, known].mean(axis=1)) if known.any() else 0
+        known &= together < 1.5 * np.median(noise) / np.sqrt(max(known.sum(), 1)) + FLOAT32_PRECISION
         jumps.append(_slow_part(place, fit[-1], known, np.linspace(0, 1, nx)))
     offsets = np.cumsum(jumps, axis=0)
     return offsets - offsets.mean(axis=0)
