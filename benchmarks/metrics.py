@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import bottleneck as bn
 import numpy as np
+from astropy.stats import mad_std
 
 from demo import score
-from wfssbkg import combine
 
 FIGURES = ("pixel", "smooth", "column", "row", "tail", "spots", "edges")
 # First coverage of each bin of the calibration; a bin of fewer pixels tells too little.
@@ -72,7 +72,7 @@ def calibration(
 def _robust_std(values: np.ndarray) -> float:
     if values.size < LEAST_PIXELS:
         return np.nan
-    return combine.robust_std(values)
+    return float(mad_std(values))
 
 
 def photon_limit(exposures: Iterable[tuple[float, np.ndarray, np.ndarray]]) -> float:

@@ -70,7 +70,7 @@ def test_noisy_pixels_do_not_stand_out():
 
 
 def test_tiles_give_the_same_as_the_whole():
-    image = noisy(np.tile(sky_with_step_and_spot(), (5, 1)))
+    image = noisy(np.tile(sky_with_step_and_spot(), (8, 1)))
     whole = smooth(image)
     ready, typical = denoise.prepare(image, np.full(image.shape, NOISE), noise="propagated")
     sizes = {"patch_size": SETTINGS["patch_size"], "patch_distance": SETTINGS["patch_distance"]}

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 import bottleneck as bn
 import numba
 import numpy as np
-from astropy.stats import sigma_clip, sigma_clipped_stats
+from astropy.stats import mad_std, sigma_clip, sigma_clipped_stats
 from scipy import ndimage
 
 from wfssbkg import StepError, cells
-
-NORMAL_MAD = 1.4826  # standard deviation of a normal distribution over its median deviation
 
 # Bytes a pixel of one exposure takes while a band is combined: values and noise in float32, the
 # mask, the normalised copies, and the estimator's own copy.
@@ -120,11 +118,6 @@ def structure(residual: np.ndarray, weight: np.ndarray, *, box: tuple[int, int])
     return float(np.sqrt(max(np.mean(mean**2 - variance), 0)))
 
 
-def robust_std(values: np.ndarray) -> float:
-    """The standard deviation of normal values with outliers, from their median deviation."""
-    return float(NORMAL_MAD * np.median(np.abs(values - np.median(values))))
-
-
 def excess(image: np.ndarray, err: np.ndarray, widths: tuple[float, float]) -> float:
     """
     The robust standard deviation of a smoothed image beyond that of its noise.
@@ -150,7 +143,7 @@ def excess(image: np.ndarray, err: np.ndarray, widths: tuple[float, float]) -> f
     )
     smooth = total[known] / information[known]
     noise2 = 1 / (4 * np.pi * widths[0] * widths[1] * np.median(information[known]))
-    return float(np.sqrt(max(robust_std(smooth) ** 2 - noise2, 0)))
+    return float(np.sqrt(max(mad_std(smooth) ** 2 - noise2, 0)))
 
 
 def band_memory(memory_gb: float, workers: int) -> float:
@@ -245,7 +238,7 @@ def median(
     return middle.astype(np.float32, copy=False), uncertainty.astype(np.float32), number
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True)
 def weighted_mean(
     values: np.ndarray, noise: np.ndarray, clip_sigma: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -277,39 +270,66 @@ def weighted_mean(
     mean = np.full((rows, columns), np.nan, dtype=np.float32)
     uncertainty = np.full((rows, columns), np.nan, dtype=np.float32)
     number = np.zeros((rows, columns), dtype=np.int16)
-    value, sigma = np.empty(n), np.empty(n)
+    value, weight = np.empty(n), np.empty(n)
     for y in range(rows):
         for x in range(columns):
-            count = 0
-            information, half = 0.0, 0.0
+            count, information = 0, 0.0
             for i in range(n):
-                if not np.isfinite(values[i, y, x]):
-                    continue
-                v, s = values[i, y, x], noise[i, y, x]
-                information += 1 / s**2
-                half += 0.5 / s
-                j = count  # sorted by insertion: n is small, and often sorted in part
-                while j > 0 and value[j - 1] > v:
-                    value[j], sigma[j] = value[j - 1], sigma[j - 1]
-                    j -= 1
-                value[j], sigma[j] = v, s
-                count += 1
+                if np.isfinite(values[i, y, x]):
+                    value[count], weight[count] = values[i, y, x], 1 / noise[i, y, x]
+                    information += weight[count] ** 2
+                    count += 1
             if count == 0:
                 continue
-            k, below = 0, 1 / sigma[0]
-            while below < half:
-                k += 1
-                below += 1 / sigma[k]
-            middle, middle_variance = value[k], np.pi / 2 / information
-            total, weight = 0.0, 0.0
+            middle = _weighted_median(value[:count], weight[:count])
+            middle_variance = np.pi / 2 / information
+            total, information = 0.0, 0.0
             for i in range(count):
-                if (value[i] - middle) ** 2 <= clip_sigma**2 * (sigma[i] ** 2 + middle_variance):
-                    total += value[i] / sigma[i] ** 2
-                    weight += 1 / sigma[i] ** 2
+                inverse = weight[i] ** 2
+                deviation2 = (value[i] - middle) ** 2 * inverse
+                if deviation2 <= clip_sigma**2 * (1 + middle_variance * inverse):
+                    total += value[i] * inverse
+                    information += inverse
                     number[y, x] += 1
-            mean[y, x] = total / weight
-            uncertainty[y, x] = 1 / np.sqrt(weight)
+            mean[y, x] = total / information
+            uncertainty[y, x] = 1 / np.sqrt(information)
     return mean, uncertainty, number
+
+
+@numba.njit(cache=True)
+def _weighted_median(value: np.ndarray, weight: np.ndarray) -> float:
+    """The value at which half of the weights is reached; changes the order of both arrays.
+
+    Hoare's selection: of the parts on either side of a pivot, only the one with the median is
+    looked at again, so that the time is in proportion to the number of values.
+    """
+    first, last = 0, len(value) - 1
+    half = 0.5 * weight.sum()
+    while first < last:
+        pivot = value[(first + last) // 2]
+        i, j, below = first, last, 0.0
+        while i <= j:
+            while value[i] < pivot:
+                i += 1
+            while value[j] > pivot:
+                j -= 1
+            if i <= j:
+                value[i], value[j] = value[j], value[i]
+                weight[i], weight[j] = weight[j], weight[i]
+                i += 1
+                j -= 1
+        for k in range(first, j + 1):
+            below += weight[k]
+        if half <= below:
+            last = j
+            continue
+        for k in range(j + 1, i):  # equal to the pivot
+            below += weight[k]
+        if half <= below:
+            return pivot
+        half -= below
+        first = i
+    return value[first]
 
 
 # n times the variance of the median of n standard normal values, n = 1, 2, ...: from the order

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from astropy.stats import mad_std
 from scipy import ndimage
 from skimage.restoration import denoise_nl_means, estimate_sigma
 
-from wfssbkg import combine
-
 TRIAL_ROWS = 64
-TILE_ROWS = 256  # fixed, so that the result does not depend on the number of workers
+TILE_ROWS = (
+    340  # a sixth of a frame; fixed, so that the result does not depend on the number of workers
+)
 
 
 def prepare(image: np.ndarray, err: np.ndarray, *, noise: str) -> tuple[np.ndarray, float]:
@@ -182,7 +183,7 @@ def noise_left(
     margin = _margin(patch_size, patch_distance)
     inner = np.s_[margin:-margin, margin:-margin]
     values = np.concatenate([(b - a)[inner].ravel() for a, b in zip(before, after, strict=True)])
-    return combine.robust_std(values)
+    return float(mad_std(values))
 
 
 def fill(image: np.ndarray, *, size: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from tqdm import tqdm
 
 from wfssbkg import StepError, cli
 from wfssbkg.config import Compute
+
+tqdm.monitor_interval = 0  # no thread of its own: processes are forked beside its bars
 
 _kept: dict[str, Any] = {}  # the worker processes, and how many they are
 
@@ -106,7 +109,9 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """
     if _kept.get("workers") != workers:
         _close_pool()
-        context = multiprocessing.get_context("spawn")
+        # A fork has all that is imported, which takes a new process a second. It must come before
+        # any thread (the pool starts its processes with the first job); macOS has no safe fork.
+        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=cli.quieten)
         _kept.update(workers=workers, pool=pool)
     try:

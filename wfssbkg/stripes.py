@@ -8,8 +8,7 @@ import numpy as np
 from numpy.polynomial import legendre
 from scipy import ndimage
 
-from wfssbkg.combine import NORMAL_MAD
-
+NORMAL_MAD = 1.4826  # standard deviation of a normal distribution over its median deviation
 PARTS = 8  # of an amplifier's rows
 BLOCKS = 32  # of columns; their height on either side of a border is as large
 FLOAT32_PRECISION = 1e-7
@@ -151,7 +150,9 @@ def _steps(background: np.ndarray) -> np.ndarray:
         left = profile - model @ fit
         known &= np.std(left, axis=0) < 1.5 * noise + FLOAT32_PRECISION
         together = np.std(left[:, known].mean(axis=1)) if known.any() else 0
-        known &= together < 1.5 * np.median(noise) / np.sqrt(max(known.sum(), 1)) + FLOAT32_PRECISION
+        known &= (
+            together < 1.5 * np.median(noise) / np.sqrt(max(known.sum(), 1)) + FLOAT32_PRECISION
+        )
         jumps.append(_slow_part(place, fit[-1], known, np.linspace(0, 1, nx)))
     offsets = np.cumsum(jumps, axis=0)
     return offsets - offsets.mean(axis=0)
