@@ -90,7 +90,7 @@ def finish(run: cli.Run, folder: Folder) -> None:
     for path, background in zip(outputs, (flat_out, flat_in), strict=True):
         header = products.reference_header(
             folder.combination,
-            exposure=masked.read_header(latest),
+            exposure=masked.read_headers(latest)[0],
             inputs=combined.inputs,
             author=run.config.finalize.author,
             history=history,

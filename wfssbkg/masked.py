@@ -85,8 +85,8 @@ def is_current(path: Path, *, rate: Path, settings: str) -> bool:
         return False
 
 
-def read_header(path: Path, extension: str | int = 0) -> fits.Header:
-    """A header of a masked exposure, the primary one unless another is named.
+def read_headers(path: Path) -> tuple[fits.Header, fits.Header]:
+    """The headers of a masked exposure: the primary one, and that of SCI.
 
     Raises
     ------
@@ -94,7 +94,8 @@ def read_header(path: Path, extension: str | int = 0) -> fits.Header:
         If the file cannot be read.
     """
     try:
-        return fits.getheader(path, extension)
+        with fits.open(path, memmap=False) as hdus:
+            return hdus[0].header, hdus["SCI"].header
     except (OSError, KeyError) as error:
         raise _unreadable(path, error, "makeMask.py") from None
 
@@ -107,8 +108,10 @@ def shape(path: Path) -> tuple[int, int]:
     StepError
         If the file cannot be read.
     """
-    header = read_header(path, "SCI")
-    return header["NAXIS2"], header["NAXIS1"]
+    try:
+        return _places(path, path.stat().st_mtime_ns)["SCI"].shape
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise _unreadable(path, error, "makeMask.py") from None
 
 
 def read(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
@@ -178,10 +181,9 @@ def _read(path: Path, wanted: dict[str, slice], script: str) -> list[np.ndarray]
     """Some rows of some extensions, in native byte order."""
     try:
         places = _places(path, path.stat().st_mtime_ns)
-        parts = [_rows(path, places[name], rows) for name, rows in wanted.items()]
+        return [_rows(path, places[name], rows) for name, rows in wanted.items()]
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise _unreadable(path, error, script) from None
-    return [part.astype(part.dtype.newbyteorder("="), copy=False) for part in parts]
 
 
 class _Place(NamedTuple):
@@ -210,13 +212,15 @@ def _places(path: Path, changed: int) -> dict[str, _Place]:
 
 
 def _rows(path: Path, place: _Place, rows: slice) -> np.ndarray:
-    """Some rows of an image."""
+    """Some rows of an image, in native byte order."""
     first, last, _ = rows.indices(place.shape[0])
     count = (last - first) * place.shape[1]
     start = place.offset + first * place.shape[1] * place.dtype.itemsize
     part = np.fromfile(path, dtype=place.dtype, count=count, offset=start)
     if part.size < count:
         raise ValueError("it is cut short")
+    if not part.dtype.isnative:
+        part = part.byteswap(inplace=True).view(part.dtype.newbyteorder())
     return part.reshape(last - first, place.shape[1])
 
 

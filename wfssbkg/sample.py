@@ -156,8 +156,8 @@ def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, fits.H
         If there is no level, or a file cannot be read.
     """
     sci, err, bits = masked.read(exposure.masked)
-    pointing = fields.pointing(masked.read_header(exposure.masked, "SCI"))
-    saturated = masked.read_header(exposure.masked).get("SATLEN", 0)
+    header, of_image = masked.read_headers(exposure.masked)
+    pointing, saturated = fields.pointing(of_image), header.get("SATLEN", 0)
     border, sigma = settings.level_border, settings.level_sigma
     if not settings.refinements:
         level = combine.sky_level(sci, bits != 0, border=(border, border), sigma=sigma)
