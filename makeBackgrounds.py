@@ -167,12 +167,20 @@ def combine_all(
     shape = members[0].cells_shape if in_cells else members[0].shape
     workers = parallel.worker_count(run.config.compute)
     memory = combine.band_memory(run.config.compute.memory_gb, workers)
-    bands = combine.bands(*shape, len(members), memory, least=workers, step=cells.SIZE)
-    jobs = [(rows, members, common, run.config.combine, in_cells) for rows in bands]
-    parts = parallel.run_in_order(
-        combine_band, jobs, workers=workers, description="combining", unit="band"
+    bands = list(combine.bands(*shape, len(members), memory, step=cells.SIZE))
+    size = -(-len(bands) // (2 * workers))
+    parts = [bands[first : first + size] for first in range(0, len(bands), size)]
+    jobs = [(part, members, common, run.config.combine, in_cells) for part in parts]
+    results = parallel.run_in_order(
+        combine_bands, jobs, workers=workers, description="combining", unit="part"
     )
-    return [np.concatenate(images) for images in zip(*parts, strict=True)]
+    return [np.concatenate(images) for images in zip(*results, strict=True)]
+
+
+def combine_bands(bands: list[slice], *others: Any) -> list[np.ndarray]:
+    """Some bands, one below the other, of what `combine_all` returns."""
+    results = [combine_band(rows, *others) for rows in bands]
+    return [np.concatenate(images) for images in zip(*results, strict=True)]
 
 
 def combine_band(

@@ -42,7 +42,7 @@ SETS = {
     "N": ("GR150C", "F115W", 12, 4, False),
 }
 # Never used while developing. C has A's exposures and more, so that the two can be compared.
-HELD_OUT = {"A": (8105, 8106), "B": (8201, 8202), "C": (8105, 8106), "N": (8301, 8302)}
+HELD_OUT = {"A": (8107, 8108), "B": (8203, 8204), "C": (8107, 8108), "N": (8303, 8304)}
 NUMBERS = (4, 8, 16, 24, 48)  # exposures of set N
 
 

@@ -15,6 +15,7 @@ from wfssbkg import StepError, cells
 # Bytes a pixel of one exposure takes while a band is combined: values and noise in float32, the
 # mask, the normalised copies, and the estimator's own copy.
 BYTES_PER_PIXEL = 24
+BAND_ROWS = 64  # more gain nothing: memory that is used again is faster than new memory
 
 
 def sky_level(
@@ -167,11 +168,10 @@ def bands(
     exposures: int,
     memory_bytes: float,
     *,
-    least: int = 1,
     step: int = 1,
 ) -> Iterator[slice]:
     """
-    Slices of rows that fit into memory for all exposures at once.
+    Slices of rows that fit into memory for all exposures at once; of at most `BAND_ROWS` rows.
 
     Parameters
     ----------
@@ -180,8 +180,6 @@ def bands(
     exposures : int
     memory_bytes : float
         What one band may take.
-    least : int
-        At least this many bands, so that each worker has one.
     step : int
         The heights are multiples of this, but for the last.
 
@@ -191,8 +189,7 @@ def bands(
         From the first row to the last, without a gap; at least `step` rows each.
     """
     height = int(memory_bytes // (BYTES_PER_PIXEL * columns * max(exposures, 1)))
-    height = min(height, -(-rows // least))
-    height = max(height // step * step, step)
+    height = max(min(height, BAND_ROWS) // step * step, step)
     for first in range(0, rows, height):
         yield slice(first, min(first + height, rows))
 
