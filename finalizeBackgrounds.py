@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wfssbkg import cli, denoise, exposures, flatfield, masked, parallel, products
+from wfssbkg import cli, denoise, exposures, flatfield, lock, masked, parallel, products
 from wfssbkg.config import Finalize, fingerprint
 from wfssbkg.layout import Folder
 
@@ -107,7 +107,7 @@ def main() -> int:
     """Walk the combinations."""
     run = cli.start(__doc__)
     for folder in run.folders:
-        with run.attempt(folder):
+        with run.attempt(folder), lock.hold(folder.lock):
             finish(run, folder)
     return run.exit_status()
 

@@ -28,6 +28,7 @@ from wfssbkg import (
     combine,
     exposures,
     fields,
+    lock,
     parallel,
     products,
     refine,
@@ -293,7 +294,7 @@ def main() -> int:
     """Walk the combinations."""
     run = cli.start(__doc__)
     for folder in run.folders:
-        with run.attempt(folder):
+        with run.attempt(folder), lock.hold(folder.lock):
             make_background(run, folder)
     return run.exit_status()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wfssbkg import StepError, cli, exposures, flatfield, mask, masked, parallel, products
+from wfssbkg import StepError, cli, exposures, flatfield, lock, mask, masked, parallel, products
 from wfssbkg.config import Mask, fingerprint
 from wfssbkg.layout import Folder
 
@@ -106,7 +106,7 @@ def main() -> int:
     """Walk the combinations."""
     run = cli.start(__doc__)
     for folder in run.folders:
-        with run.attempt(folder):
+        with run.attempt(folder), lock.hold(folder.lock):
             mask_combination(run, folder)
     return run.exit_status()
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from astropy.table import Table
 
-from wfssbkg import StepError, archive, cli, exposures, stars
+from wfssbkg import StepError, archive, cli, exposures, lock, stars
 from wfssbkg.config import RECOMMENDED_FILTERS
 from wfssbkg.download import Fetched, download, size_in_words
 from wfssbkg.layout import Folder, star_catalog
@@ -29,7 +29,7 @@ def main() -> int:
     findings, qdate = find_exposures(run), query_date()
     catalog = find_bright_stars(run)
     for folder in run.folders:
-        with run.attempt(folder):
+        with run.attempt(folder), lock.hold(folder.lock):
             table = archive.exposure_table(findings, folder.combination, query)
             if catalog is not None:
                 stars.exclude(table, catalog, radius=query.star_radius)

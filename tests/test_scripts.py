@@ -1,5 +1,6 @@
 """The four scripts as a user runs them, end to end, on small simulated frames."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from stdatamodels.jwst.datamodels import WfssBkgModel
 from demo import score
 from makeBackgrounds import combine_band
 from tests.conftest import ROOT, SCRIPTS
-from wfssbkg import cells, combine, exposures, masked, products
+from wfssbkg import cells, combine, exposures, lock, masked, products
 from wfssbkg.config import read
 from wfssbkg.layout import Combination, Folder
 from wfssbkg.sample import Exposure
@@ -277,6 +278,17 @@ def test_backgrounds_before_masks_names_make_mask(archive, finished, tmp_path):
     done = archive.run("makeBackgrounds.py", config, "--combination", NAMES[0])
     assert done.returncode == 1
     assert "Run makeMask.py first" in done.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_folder_in_use_is_left_alone(archive, tmp_path, script):
+    config = archive.config(tmp_path, gratings=["GR150C"])
+    with lock.hold(tmp_path / "work" / NAMES[0] / ".lock"):
+        done = archive.run(script, config)
+        assert [path.name for path in (tmp_path / "work" / NAMES[0]).iterdir()] == [".lock"]
+    assert done.returncode == 1
+    assert f"in use by process {os.getpid()}" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

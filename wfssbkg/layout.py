@@ -59,6 +59,11 @@ class Folder:
         """The exposure table."""
         return self.path / f"{self.combination}.fits"
 
+    @property
+    def lock(self) -> Path:
+        """There while a script works in the folder."""
+        return self.path / ".lock"
+
     def rate(self, filename: str) -> Path:
         """A downloaded exposure."""
         return self.path / filename
