@@ -14,7 +14,7 @@ import numpy as np
 
 from wfssbkg import cli, denoise, exposures, flatfield, lock, masked, parallel, products
 from wfssbkg.config import Finalize, fingerprint
-from wfssbkg.layout import Folder
+from wfssbkg.layout import Folder, remove_unfinished
 
 
 def denoise_tile(tile: np.ndarray, typical: float, settings: Finalize) -> np.ndarray:
@@ -88,6 +88,7 @@ def finish(run: cli.Run, folder: Folder) -> None:
 
     history = products.history(combined.inputs, used, sections)
     for path, background in zip(outputs, (flat_out, flat_in), strict=True):
+        remove_unfinished(path.parent, path.name)
         header = products.reference_header(
             folder.combination,
             exposure=masked.read_headers(latest)[0],

@@ -58,6 +58,17 @@ def test_nothing_is_left(tmp_path):
     assert [left.name for left in path.parent.iterdir()] == ["table.fits"]
 
 
+def test_what_a_dead_run_left_unfinished_is_removed(tmp_path):
+    kept = [tmp_path / name for name in ("table.fits", ".hidden", "jw1_rate.fits")]
+    left = [tmp_path / f".0123abcd.{path.name}" for path in kept]
+    for path in kept + left:
+        path.touch()
+    with lock.hold(tmp_path / ".lock"):
+        assert not any(path.exists() for path in left)
+        left[0].touch()
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+
+
 def test_one_of_many_holds_it_at_a_time(tmp_path):
     """Each adds its turn to a file that only the holder may have open."""
     code = (

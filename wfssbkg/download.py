@@ -19,9 +19,8 @@ from tqdm import tqdm
 
 from wfssbkg import StepError, exposures, network
 from wfssbkg.config import Query
-from wfssbkg.layout import Folder, replacing
+from wfssbkg.layout import Folder, remove_unfinished, replacing, unfinished
 
-_UNFINISHED = ".????????.*_nis_rate.fits"  # the temporary names that `layout.replacing` gives
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_LINE = (requests.ConnectionError, requests.Timeout)
 
@@ -102,7 +101,6 @@ def _fetch_all(
 ) -> dict[str, int | StepError]:
     """Fetch the files of some rows; file name to its size in bytes, or why it was not fetched."""
     folder.path.mkdir(parents=True, exist_ok=True)
-    _remove_unfinished(folder.path)  # of a run that was killed
     total = sum(int(row["size"]) for row in rows)
     _check_space(len(rows), total, folder.path)
     outcomes: dict[str, int | StepError] = {}
@@ -133,7 +131,7 @@ def _fetch_all(
         finally:
             stop.set()
             running.wait(0.2)  # for a thread that is just opening its file
-            _remove_unfinished(folder.path)
+            remove_unfinished(folder.path)
     return outcomes
 
 
@@ -148,15 +146,10 @@ def _check_space(number: int, needed: int, directory: Path) -> None:
 
 def _bytes_so_far(outcomes: dict[str, int | StepError], directory: Path) -> int:
     size = sum(outcome for outcome in list(outcomes.values()) if isinstance(outcome, int))
-    for path in directory.glob(_UNFINISHED):
+    for path in unfinished(directory):
         with suppress(FileNotFoundError):  # it has just got its name
             size += path.stat().st_size
     return size
-
-
-def _remove_unfinished(directory: Path) -> None:
-    for path in directory.glob(_UNFINISHED):
-        path.unlink(missing_ok=True)
 
 
 def _give_up_if_hopeless(outcomes: Sequence[int | StepError], query: Query) -> None:

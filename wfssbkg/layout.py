@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+_UNFINISHED = ".????????."  # how the temporary names that `replacing` gives begin
+
 
 @dataclass(frozen=True)
 class Combination:
@@ -129,3 +131,14 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def unfinished(folder: Path, name: str = "*") -> Iterator[Path]:
+    """What `replacing` has not finished yet, or never will: files of a name in a folder."""
+    yield from folder.glob(f"{_UNFINISHED}{name}")
+
+
+def remove_unfinished(folder: Path, name: str = "*") -> None:
+    """Remove what a run that was killed has not finished; for the one that holds the lock."""
+    for path in unfinished(folder, name):
+        path.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from wfssbkg import StepError
+from wfssbkg.layout import remove_unfinished
 
 _HELD = (errno.EACCES, errno.EAGAIN)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some file systems know none
@@ -21,7 +22,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some file systems 
 @contextmanager
 def hold(path: Path) -> Iterator[None]:
     """
-    Hold a lock while the block runs.
+    Hold a lock while the block runs, and remove what others left unfinished in its folder.
 
     It is a lock of the operating system on a file: it ends with the process, however that ends,
     and worker processes have no part in it.
@@ -43,8 +44,10 @@ def hold(path: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()} UTC\n")
         file.flush()
+        remove_unfinished(path.parent)
         yield
     finally:
+        remove_unfinished(path.parent)
         path.unlink(missing_ok=True)  # before another can lock it
         file.close()
         if made:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
@@ -79,7 +83,7 @@ def run(
     job : tuple
     outcome
         What the function returned, or the `StepError` it raised, in the order in which the jobs
-        end. A worker that died counts as a `StepError` of its job.
+        end. A job whose worker process is killed is tried again, and then ends with a `StepError`.
     """
     if not jobs:
         return
@@ -90,15 +94,51 @@ def run(
                 yield job, _outcome(function, job)
                 bar.update()
             return
-        with _pool(workers) as pool:
-            futures = {pool.submit(_outcome, function, job): job for job in jobs}
-            for future in as_completed(futures):
-                error = future.exception()
-                died = StepError(f"the worker process failed: {error!r}")
-                yield futures[future], died if error else future.result()
-                bar.update()
-            if any(future.exception() for future in futures):
-                _close_pool()
+        for job, outcome in _in_processes(function, jobs, workers):
+            yield job, outcome
+            bar.update()
+
+
+def _in_processes(
+    function: Callable[..., Any], jobs: Sequence[tuple], workers: int
+) -> Iterator[tuple[tuple, Any]]:
+    """
+    As `run`, in worker processes.
+
+    When one dies (killed, mostly for want of memory), nobody knows of which job. Those that were
+    under way are then done again one at a time: one that ends its process once more is to blame.
+    """
+    pending = list(jobs)
+    while pending:
+        lost = yield from _until_one_dies(function, pending, workers)
+        under_way = 2 * workers + 1  # at the most: in the processes, and in the queue to them
+        for job in lost[:under_way]:
+            if (yield from _until_one_dies(function, [job], 1)):
+                yield (
+                    job,
+                    StepError(
+                        "its worker process was killed, mostly that is for want of memory: "
+                        "see compute.workers and compute.memory_gb in the config"
+                    ),
+                )
+        pending = lost[under_way:]
+
+
+def _until_one_dies(
+    function: Callable[..., Any], jobs: Sequence[tuple], workers: int
+) -> Generator[tuple[tuple, Any], None, list[tuple]]:
+    """As `run`; returns the jobs that were lost with a process that died, in their order."""
+    lost = []
+    with _pool(workers) as pool:
+        futures = {pool.submit(_outcome, function, job): job for job in jobs}
+        for future in as_completed(futures):
+            if isinstance(future.exception(), BrokenProcessPool):
+                lost.append(future)
+            else:
+                yield futures[future], future.result()
+    if lost:
+        _close_pool()
+    return [job for future, job in futures.items() if future in lost]
 
 
 @contextmanager
@@ -112,13 +152,25 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         # A fork has all that is imported, which takes a new process a second. It must come before
         # any thread (the pool starts its processes with the first job); macOS has no safe fork.
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=cli.quieten)
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
         _kept.update(workers=workers, pool=pool)
     try:
         yield _kept["pool"]
     except BaseException:
         _close_pool()
         raise
+
+
+def _start_worker() -> None:
+    """Make this worker process quiet, and end it with its parent, however that ends."""
+    cli.quieten()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C: without a traceback
+
+    def end_with_parent() -> None:
+        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _close_pool() -> None:

@@ -1,0 +1,107 @@
+"""Jobs in worker processes, and what happens when one is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import psutil
+import pytest
+
+from tests.conftest import ROOT
+from wfssbkg import StepError, parallel
+
+OPTIONS = {"description": "testing", "workers": 2}
+
+
+@pytest.fixture(autouse=True)
+def no_pool_is_left():
+    yield
+    parallel._close_pool()
+
+
+def square(number):
+    if number < 0:
+        raise StepError(f"{number} is negative")
+    return number**2
+
+
+def die(number, marks, times):
+    """Ends its process the first `times` times it is called with 3."""
+    if number == 3 and len(list(marks.iterdir())) < times:
+        (marks / str(time.monotonic_ns())).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_job_has_its_outcome(workers):
+    outcomes = dict(
+        parallel.run(square, [(k,) for k in range(-2, 20)], **OPTIONS | {"workers": workers})
+    )
+    assert len(outcomes) == 22
+    for (number,), outcome in outcomes.items():
+        assert isinstance(outcome, StepError) if number < 0 else outcome == number**2
+
+
+def test_a_job_whose_process_is_killed_once_is_done_again(tmp_path):
+    jobs = [(k, tmp_path, 1) for k in range(30)]
+    assert parallel.run_in_order(die, jobs, **OPTIONS) == list(range(30))
+
+
+def test_a_job_that_ends_every_process_is_named_and_the_others_are_done(tmp_path):
+    outcomes = {}
+    for (number, *_), outcome in parallel.run(
+        die, [(k, tmp_path, 99) for k in range(30)], **OPTIONS
+    ):
+        assert number not in outcomes
+        outcomes[number] = outcome
+    error = outcomes.pop(3)
+    assert isinstance(error, StepError)
+    assert "compute.memory_gb" in str(error)
+    assert outcomes == {k: k for k in range(30) if k != 3}
+
+
+SCRIPT = """
+import time
+from wfssbkg import parallel
+
+def wait(number):
+    print("begun", flush=True)
+    time.sleep(60)
+
+if __name__ == "__main__":
+    from wfssbkg import cli
+    cli.run(lambda: list(parallel.run(wait, [(1,), (2,), (3,)], workers=2, description="x")))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
+def test_no_process_outlives_its_parent(tmp_path, how):
+    (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
+    process = subprocess.Popen(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout.readline() == "begun\n"
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    if how == signal.SIGINT:  # as a terminal does, to all of them
+        os.killpg(process.pid, how)
+    else:
+        process.send_signal(how)
+    process.wait(20)
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+    errors = process.stderr.read()
+    assert "Traceback" not in errors
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert "Interrupted" in errors
