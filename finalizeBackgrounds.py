@@ -70,6 +70,7 @@ def smooth_and_fill(run: cli.Run, combined: products.Background) -> tuple[np.nda
 def finish(run: cli.Run, folder: Folder) -> None:
     """Write both finished files of a combination, unless they are there."""
     combined = products.read_background(folder.background)
+    cli.warn_if_doubtful(folder, len(exposures.fates(combined.inputs)[exposures.ACCEPTED]))
     sections = {name: getattr(run.config, name) for name in ("mask", "combine", "finalize")}
     settings = fingerprint(*sections.values())
     outputs = folder.finished, folder.finished_unflat

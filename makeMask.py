@@ -63,6 +63,7 @@ def mask_combination(run: cli.Run, folder: Folder) -> None:
     rates = exposures.to_process(table, folder)
     if not rates:
         raise StepError(f"{folder.table} has no accepted exposure. See its column 'reason'")
+    cli.warn_if_doubtful(folder, len(rates))
     jobs = [
         (rate, folder.masked(rate.name), folder.combination.along_x, settings)
         for rate in rates

@@ -16,7 +16,6 @@ from __future__ import annotations
 from astropy.table import Table
 
 from wfssbkg import StepError, archive, cli, exposures, lock, stars
-from wfssbkg.config import RECOMMENDED_FILTERS
 from wfssbkg.download import Fetched, download, size_in_words
 from wfssbkg.layout import Folder, star_catalog
 from wfssbkg.network import query_date
@@ -33,7 +32,7 @@ def main() -> int:
             table = archive.exposure_table(findings, folder.combination, query)
             if catalog is not None:
                 stars.exclude(table, catalog, radius=query.star_radius)
-            warn_if_doubtful(folder, table)
+            cli.warn_if_doubtful(folder, len(table[table["status"] == exposures.ACCEPTED]))
             table = with_earlier_results(table, folder, overwrite=run.overwrite)
             exposures.write(table, folder.table, qdate)
             fetched = download(table, folder, query, overwrite=run.overwrite)
@@ -68,18 +67,6 @@ def find_bright_stars(run: cli.Run) -> Table | None:
         f"({path.name}, from Gaia on {catalog.meta['QDATE']})"
     )
     return catalog
-
-
-def warn_if_doubtful(folder: Folder, table: Table) -> None:
-    """Say why the result of an unusual filter needs a second look."""
-    if not folder.combination.recommended:
-        at_hand = sum(table["status"] == exposures.ACCEPTED)
-        cli.say(
-            f"WARNING: {folder.combination.filter} is not one of {', '.join(RECOMMENDED_FILTERS)}."
-            " Its background has strong features that this recipe cannot reproduce, the medium\n"
-            "bands most of all, and the archive has much less data of it "
-            f"(exposures at hand: {at_hand}): check the result."
-        )
 
 
 def with_earlier_results(table: Table, folder: Folder, *, overwrite: bool) -> Table:

@@ -6,6 +6,7 @@ sky, the calibration of its uncertainty, time and memory; at the end, the projec
 
   A  24 exposures, 6 fields x 4 dithers, GR150C-F115W    B  the same, GR150R-F200W
   C  A and 6 contaminated exposures                      N  4 to 48 exposures, 12 fields x 4 dithers
+  D  8 direct images, 2 fields x 4 dithers, CLEAR-F115W
 
 The default seeds are held out: no setting was chosen by looking at them. Develop with --seeds 101
 or 102, and keep it so. Times mean something only on a machine that does nothing else.
@@ -40,9 +41,12 @@ SETS = {
     "B": ("GR150R", "F200W", 6, 4, False),
     "C": ("GR150C", "F115W", 6, 4, True),
     "N": ("GR150C", "F115W", 12, 4, False),
+    "D": ("CLEAR", "F115W", 2, 4, False),
 }
 # Never used while developing. C has A's exposures and more, so that the two can be compared.
-HELD_OUT = {"A": (8107, 8108), "B": (8203, 8204), "C": (8107, 8108), "N": (8303, 8304)}
+HELD_OUT = {
+    "A": (8107, 8108), "B": (8203, 8204), "C": (8107, 8108), "N": (8303, 8304), "D": (8401, 8402),
+}  # fmt: skip
 NUMBERS = (4, 8, 16, 24, 48)  # exposures of set N
 
 

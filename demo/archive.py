@@ -183,7 +183,7 @@ def _describe(model: ImageModel, spec: Exposure, npix: int) -> None:
     observation.obs_id = f"V{observation.visit_id}P00000000{group}"
 
     exposure = meta.exposure
-    exposure.type = "NIS_IMAGE" if spec.grating == "CLEAR" else "NIS_WFSS"
+    exposure.type = spec.exposure_type
     exposure.readpatt = spec.readpatt
     exposure.nints, exposure.nframes, exposure.groupgap = 1, 4 if spec.readpatt == "NIS" else 1, 0
     exposure.noutputs, exposure.gain_factor = detector.AMPLIFIERS, 1.0

@@ -13,6 +13,7 @@ from astropy.coordinates import SkyCoord
 
 from demo.crds_cache import CONTEXT
 from demo.exposures import Exposure, footprint, star_position
+from demo.optics import FILTERS
 
 CAL_VERSION = "1.20.2"
 RANDOM_STARS = 400
@@ -31,7 +32,7 @@ def _mast_row(spec: Exposure, npix: int) -> dict:
         "filename": spec.filename,
         "fileSetName": spec.rootname.removesuffix("_nis"),
         "productLevel": "2a",
-        "exp_type": "NIS_WFSS",
+        "exp_type": spec.exposure_type,
         "instrume": "NIRISS",
         "filter": spec.grating,
         "pupil": spec.filter,
@@ -97,15 +98,15 @@ def _decoys(rows: list[dict], clean: list[dict]) -> list[dict]:
         other(1, isRestricted=True, **not_public),
         other(2, isRestricted=True, checksum=None, fileSize=None, **not_public),
         other(3, isStale=True),
-        other(4, exp_type="NIS_IMAGE", filter="CLEAR"),
-        other(5, exp_type="NIS_IMAGE", filter="CLEAR", s_region=None),
+        other(4, exp_type="NIS_IMAGE", filter="CLEAR", subarray="SUB256"),
+        other(5, exp_type="NIS_IMAGE", filter="CLEAR", subarray="SUB256", s_region=None),
         other(6, exp_type="NIS_SOSS", filter="CLEAR", pupil="GR700XD", subarray="SUBSTRIP256"),
         other(7, readpatt="NISRAPID", subarray="WFSS64C", effinttm=19.5, effexptm=19.5),
         other(8, readpatt="NISRAPID", subarray="WFSS64R", effinttm=19.5, effexptm=19.5),
         other(9, subarray="WFSS128C", readpatt="NISRAPID"),
-        other(10, pupil="F158M"),
     ]
-    return decoys
+    taken = {row["pupil"] for row in rows}
+    return decoys + [other(10, pupil=name) for name in FILTERS if name not in taken][:1]
 
 
 def _stars(rng: np.random.Generator, exposures: list[Exposure], npix: int) -> list[dict]:

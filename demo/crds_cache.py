@@ -121,7 +121,7 @@ def _write_references(
     """Write all reference files; file names by reference type and selection parameters."""
     chosen = {"FLAT": {}, "BKG": {}}
     border = detector.reference_pixels(npix)
-    wanted = {("NIS_WFSS", *combination) for combination in combinations}
+    wanted = {(optics.exposure_type(name), name, blocking) for name, blocking in combinations}
     wanted |= {("NIS_IMAGE", "CLEAR", filter_name) for _, filter_name in combinations}
     for number, (exp_type, grating, filter_name) in enumerate(sorted(wanted), start=1):
         selection = exp_type, "NIS", grating, filter_name
@@ -233,8 +233,8 @@ def build_cache(
     npix : int
         Side of the detector in pixels.
     combinations : sequence of (str, str)
-        Grating and blocking filter. Direct images through the same blocking filters get a flat
-        as well.
+        Grating (or CLEAR) and blocking filter. Direct images through the same blocking filters
+        get a flat as well, and no background: CRDS has none.
     instrument : int
         Seed of the instrument's individual features.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from demo import detector, scene
+from demo import detector, optics, scene
 
 COMBINATIONS = (("GR150C", "F115W"), ("GR150R", "F115W"))
 # Contaminated exposures by kind; the magnitudes of their stars.
@@ -18,7 +18,7 @@ CLUSTER_DENSITY = 6000.0  # stars per arcmin^2 of a globular cluster
 class Exposure:
     """One exposure to simulate."""
 
-    grating: str
+    grating: str  # or CLEAR: a direct image
     filter: str  # the blocking filter
     field: int
     dither: int
@@ -39,13 +39,18 @@ class Exposure:
     @property
     def rootname(self) -> str:
         """Name of the exposure: jw<program><observation><visit>_<group>_<exposure>_nis."""
-        group = "02101" if self.grating == "GR150C" else "04101"
+        group = {"GR150C": "02101", "GR150R": "04101", "CLEAR": "06101"}[self.grating]
         return f"jw{self.program:05d}{self.field:03d}001_{group}_{self.dither:05d}_nis"
 
     @property
     def filename(self) -> str:
         """Name of the rate file."""
         return f"{self.rootname}_rate.fits"
+
+    @property
+    def exposure_type(self) -> str:
+        """EXP_TYPE: of slitless spectra, or of a direct image."""
+        return optics.exposure_type(self.grating)
 
     @property
     def combination(self) -> str:

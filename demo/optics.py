@@ -61,6 +61,11 @@ ORDER_FRACTIONS = {
 }
 
 
+def exposure_type(grating: str) -> str:
+    """EXP_TYPE of exposures through a grism, or through none (CLEAR): direct images."""
+    return "NIS_IMAGE" if grating == "CLEAR" else "NIS_WFSS"
+
+
 def frame_scale(npix: int) -> float:
     """Size of a frame relative to the full detector."""
     return npix / FULL_FRAME

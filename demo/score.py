@@ -51,8 +51,8 @@ def smoothed(error: np.ndarray, width: float = 8.0) -> np.ndarray:
 
 
 def rms(error: np.ndarray) -> float:
-    """Root mean square of the finite values."""
-    return float(np.sqrt(np.nanmean(np.square(error))))
+    """Root mean square of the finite values; NaN if there is no value at all."""
+    return float(np.sqrt(np.nanmean(np.square(error)))) if np.size(error) else np.nan
 
 
 def figures(error: np.ndarray) -> dict[str, float]:

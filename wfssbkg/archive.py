@@ -97,7 +97,7 @@ def _search(query: Query, combinations: Sequence[Combination]) -> list[Any]:
     from astroquery.mast import MastClass
 
     wanted = {
-        "exp_type": ["NIS_WFSS"],
+        "exp_type": sorted({combination.exp_type for combination in combinations}),
         "productLevel": ["2a"],
         "filter": sorted({combination.grating for combination in combinations}),
         "pupil": sorted({combination.filter for combination in combinations}),
@@ -142,10 +142,10 @@ def sift(rows: Iterable[Any], combinations: Sequence[Combination]) -> Findings:
 def _is_rate(row: Mapping[str, str], combinations: Sequence[Combination]) -> bool:
     return (
         row["instrume"].upper() in ("", "NIRISS")
-        and row["exp_type"].upper() == "NIS_WFSS"
         and row["productLevel"].lower() == "2a"
         and row["filename"].endswith("_rate.fits")
         and _combination(row) in combinations
+        and row["exp_type"].upper() == _combination(row).exp_type
     )
 
 

@@ -64,6 +64,26 @@ def say(text: str) -> None:
     print("  " + text.replace("\n", "\n  "), flush=True)
 
 
+def warn_if_doubtful(folder: Folder, at_hand: int) -> None:
+    """
+    Say why the result of an unusual filter needs a second look.
+
+    Parameters
+    ----------
+    folder : `~wfssbkg.layout.Folder`
+        Of any combination; nothing is said of a recommended one.
+    at_hand : int
+        Number of exposures that the background is, or is to be, made of.
+    """
+    if not folder.combination.recommended:
+        say(
+            f"WARNING: {folder.combination.filter} is not one of "
+            f"{', '.join(config.RECOMMENDED_FILTERS)}. Its background has strong features that\n"
+            "this recipe cannot reproduce, the medium bands most of all, and the archive has much\n"
+            f"less data of it (exposures at hand: {at_hand}): check the result."
+        )
+
+
 def start(doc: str, arguments: list[str] | None = None) -> Run:
     """
     Read command line and config.

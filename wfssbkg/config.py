@@ -16,7 +16,7 @@ DEFAULTS = Path(__file__).resolve().parents[1] / "config.yaml"
 RECOMMENDED_FILTERS = ("F115W", "F150W", "F200W")
 
 Filter = Literal["F090W", "F115W", "F140M", "F150W", "F158M", "F200W"]
-Grating = Literal["GR150C", "GR150R"]
+Grating = Literal["GR150C", "GR150R", "CLEAR"]
 
 DQ_FLAGS = (
     "DO_NOT_USE", "SATURATED", "JUMP_DET", "DROPOUT", "OUTLIER", "PERSISTENCE", "AD_FLOOR",
@@ -128,6 +128,10 @@ class Combine(_Section):
         ],
         _setting("a list of pairs of widths from 0.5 to 100 px", min_length=1, max_length=10),
     ]
+    direct_scales: Annotated[
+        list[Annotated[float, Field(ge=0.5, le=100)]],
+        _setting("a list of widths from 0.5 to 100 px", min_length=1, max_length=10),
+    ]
     trace_threshold: Annotated[float, _setting("sigma, from 1 to 100", ge=1, le=100)]
     trace_depth: Annotated[float, _setting("from 0 to 100 times the noise", ge=0, le=100)]
     faint_threshold: Annotated[float, _setting("sigma, from 0 to 100", ge=0, le=100)]
@@ -140,6 +144,10 @@ class Combine(_Section):
         float, _setting("above 0, at most 10, in units of the sky", gt=0, le=10)
     ]
     minimum_exposures: Annotated[int, _setting("a whole number from 1 to 1000", ge=1, le=1000)]
+
+    def scales(self, *, direct: bool) -> list[list[float]]:
+        """Widths along and across the dispersion that sources are looked for with, px."""
+        return [[width, width] for width in self.direct_scales] if direct else self.trace_scales
 
 
 class Finalize(_Section):
@@ -177,7 +185,7 @@ class Config(_Section):
     gratings: Annotated[
         list[Grating],
         BeforeValidator(_unique),
-        _setting("a list of GR150C, GR150R", min_length=1),
+        _setting("a list of GR150C, GR150R, CLEAR", min_length=1),
     ]
     filters: Annotated[
         list[Filter],

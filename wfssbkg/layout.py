@@ -13,7 +13,7 @@ _UNFINISHED = ".????????."  # how the temporary names that `replacing` gives beg
 
 @dataclass(frozen=True)
 class Combination:
-    """A grating with a blocking filter, e.g. GR150C-F115W."""
+    """A grating with a blocking filter, e.g. GR150C-F115W; CLEAR-F115W: direct images."""
 
     grating: str
     filter: str
@@ -25,6 +25,16 @@ class Combination:
     def along_x(self) -> bool:
         """Whether the grism disperses along x (GR150C) or y (GR150R)."""
         return self.grating == "GR150C"
+
+    @property
+    def direct(self) -> bool:
+        """Whether its exposures are direct images: no grism, no dispersion."""
+        return self.grating == "CLEAR"
+
+    @property
+    def exp_type(self) -> str:
+        """EXP_TYPE of its exposures (JWST keyword dictionary)."""
+        return "NIS_IMAGE" if self.direct else "NIS_WFSS"
 
     @property
     def recommended(self) -> bool:

@@ -249,6 +249,7 @@ def reference_header(
     `~astropy.io.fits.Header`
     """
     header = fits.Header()
+    # For direct images as well: the pipeline's one model of a background with flags of its own.
     header["DATAMODL"] = ("WfssBkgModel", "data model of the JWST pipeline")
     for key in _INSTRUMENT_KEYS:
         if key in exposure:
@@ -259,7 +260,8 @@ def reference_header(
     header["USEAFTER"] = ("2022-01-01T00:00:00", "valid from the start of JWST's operations")
     header["AUTHOR"] = (author, "author of the reference file")
     flat = "divided out" if flat_is_out else "in, as in rate exposures"
-    header["DESCRIP"] = f"NIRISS WFSS background {combination}, flat field {flat}"
+    kind = "direct image" if combination.direct else "WFSS"
+    header["DESCRIP"] = f"NIRISS {kind} background {combination}, flat field {flat}"
     header["FIXFLAT"] = (flat_is_out, "whether the flat field is divided out")
     header["QDATE"] = (inputs.meta["QDATE"], "UTC time of the archive query")
     header["NEXP"] = (len(_accepted(inputs)), "exposures combined")

@@ -88,9 +88,8 @@ def refine_field(
         pending.append((exposure, findings, source))
     if not pending:
         return outcomes
-    light = traces.faint_light(
-        residuals, places, scale=settings.trace_scales[0], threshold=settings.faint_threshold
-    )
+    scale = settings.scales(direct=members[0].direct)[0]
+    light = traces.faint_light(residuals, places, scale=scale, threshold=settings.faint_threshold)
     for (exposure, findings, source), faint in zip(pending, light, strict=True):
         source, faint = (_turned(image, exposure.along_x) for image in (source, faint))
         noise = findings.stripes * np.float32(findings.level)
@@ -124,7 +123,7 @@ def _examine(
     source, numbers = traces.find(
         residual,
         weight,
-        scales=settings.trace_scales,
+        scales=settings.scales(direct=exposure.direct),
         threshold=settings.trace_threshold,
         depth=settings.trace_depth,
         fluxes=fluxes,
@@ -154,7 +153,8 @@ def fluxes_to_count(sample: list[Exposure], settings: Combine) -> np.ndarray:
     that it reaches.
     """
     noise = np.median([exposure.noise for exposure in sample])
-    return LADDER * traces.COUNTED * noise / traces.gain(settings.trace_scales[0])
+    scale = settings.scales(direct=sample[0].direct)[0]
+    return LADDER * traces.COUNTED * noise / traces.gain(scale)
 
 
 def unfit(

@@ -27,6 +27,8 @@ class Exposure:
         The files of `wfssbkg.masked`.
     along_x : bool
         Whether the grism disperses along x.
+    direct : bool
+        Whether it is a direct image.
     level, noise : float
         Of the sky, and of a typical pixel, DN/s.
     pointing : `~astropy.io.fits.Header`
@@ -40,6 +42,7 @@ class Exposure:
     cells: Path
     refined: Path
     along_x: bool
+    direct: bool
     level: float = np.nan
     noise: float = np.nan
     pointing: fits.Header = field(default_factory=fits.Header)
@@ -49,7 +52,8 @@ class Exposure:
     def of(cls, folder: Folder, name: str) -> Exposure:
         """The exposure of a rate file."""
         files = folder.masked(name), folder.cells(name), folder.refined(name)
-        return cls(name, *files, along_x=folder.combination.along_x)
+        kind = folder.combination
+        return cls(name, *files, along_x=kind.along_x, direct=kind.direct)
 
     def read(
         self, rows: slice, common: np.ndarray | None
