@@ -42,7 +42,7 @@ class Exposure:
     cells: Path
     refined: Path
     along_x: bool
-    direct: bool
+    direct: bool = False
     level: float = np.nan
     noise: float = np.nan
     pointing: fits.Header = field(default_factory=fits.Header)
