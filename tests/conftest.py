@@ -1,5 +1,6 @@
 """A small simulated archive, its CRDS cache and its server, for the tests of whole scripts."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -65,16 +66,23 @@ class Archive:
         )
 
 
-@pytest.fixture(scope="session")
-def archive(tmp_path_factory):
-    """Two combinations of full-featured exposures of 256 x 256 pixels, served on loopback."""
+@contextlib.contextmanager
+def served(folder, exposures):
+    """Some exposures of 256 x 256 pixels, with their reference files, served on loopback."""
     from demo import archive as simulator
     from demo import crds_cache, server
 
-    folder = tmp_path_factory.mktemp("archive")
-    exposures = simulator.demo_exposures(seed=7)
     combinations = sorted({(exposure.grating, exposure.filter) for exposure in exposures})
     simulator.simulate_archive(folder / "archive", exposures, npix=NPIX, workers=1, seed=7)
     crds_cache.build_cache(folder / "crds", NPIX, combinations)
     with server.serve(folder / "archive") as (_, url):
         yield Archive(folder / "archive", folder / "crds", url)
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory):
+    """Two combinations of full-featured exposures."""
+    from demo.exposures import demo_exposures
+
+    with served(tmp_path_factory.mktemp("archive"), demo_exposures(seed=7)) as made:
+        yield made

@@ -15,6 +15,7 @@ from wfssbkg.layout import Combination
 
 GR150C = Combination("GR150C", "F115W")
 GR150R = Combination("GR150R", "F200W")
+CLEAR = Combination("CLEAR", "F115W")
 DEFAULTS = config.read(config.DEFAULTS).query
 
 # astropy's remarks on files that are damaged on purpose
@@ -52,6 +53,24 @@ def test_one_search_finds_all_combinations_on_all_pages(tiny):
     findings = archive.find(tiny.query(), [GR150C, GR150R])
     assert sorted(found(findings)) == [rate_name(number) for number in range(1, 9)]
     assert tiny.server.counts["search"] == 1
+
+
+def test_one_search_finds_spectra_and_direct_images(tiny):
+    direct = {"exp_type": "NIS_IMAGE", "filter": "CLEAR"}
+    rows = [keyword_row(rate_name(1)), keyword_row(rate_name(2), **direct)]
+    # Neither: a direct image through a grism, spectra through none.
+    rows += [
+        keyword_row(rate_name(3), exp_type="NIS_IMAGE"),
+        keyword_row(rate_name(4), filter="CLEAR"),
+    ]
+    tiny.fill(rows)
+    findings = archive.find(tiny.query(), [GR150C, CLEAR])
+    assert {name["combination"]: name["productFilename"] for name in findings.exposures} == {
+        GR150C: rate_name(1), CLEAR: rate_name(2),
+    }  # fmt: skip
+    assert findings.others == 2
+    assert tiny.server.counts["search"] == 1
+    assert found(archive.find(tiny.query(), [CLEAR])) == [rate_name(2)]
 
 
 def test_the_server_filters_and_its_answer_is_checked_again(tiny, monkeypatch):

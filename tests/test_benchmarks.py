@@ -191,6 +191,14 @@ def test_calibration_target_is_missed_by_a_single_coverage(capsys):
     assert found[asked.format("finished", 0.7, 1.3)] == ("1.00 to 1.00", True)
 
 
+def test_direct_images_have_to_be_good_in_every_run(capsys):
+    rows = [row(set="D", seed=seed, pixel=pixel) for seed, pixel in ((1, 0.1), (2, 0.7))]
+    asked = "D finished, pixel, per cent of the sky: at most 0.6"
+    assert verdicts(rows, capsys)[asked] == ("0.700", False)
+    assert verdicts(rows[:1], capsys)[asked] == ("0.100", True)
+    assert asked not in verdicts([row()], capsys)
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """A run of the whole benchmark on four frames of 256 x 256; its folder and its words."""

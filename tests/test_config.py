@@ -46,6 +46,12 @@ def test_left_out_keys_come_from_the_default_config(tmp_path):
     assert settings.mask.threshold == config.read(config.DEFAULTS).mask.threshold
 
 
+def test_sources_are_searched_along_the_dispersion_or_round(tmp_path):
+    settings = read(tmp_path, "combine: {trace_scales: [[9, 1], [20, 3]], direct_scales: [2, 8]}")
+    assert settings.combine.scales(direct=False) == [[9, 1], [20, 3]]
+    assert settings.combine.scales(direct=True) == [[2, 2], [8, 8]]
+
+
 def test_paths_are_taken_from_the_folder_of_the_config(tmp_path):
     settings = read(tmp_path, "working_directory: a/b\nquery: {source: c}\n")
     assert settings.working_directory == tmp_path / "a" / "b"
@@ -67,6 +73,7 @@ def test_absolute_paths_and_mast_stay(tmp_path):
         ("filters: [F115W, F999W]", 1, ["filters", "F999W", "F150W"]),
         ("gratings: []", 1, ["gratings", "GR150C"]),
         ("gratings: [GR150C, GR150C]", 1, ["gratings"]),
+        ("gratings: [CLEARP]", 1, ["gratings", "CLEARP", "GR150R, CLEAR"]),
         ("filtres: [F115W]", 1, ["filtres", "'filters'"]),
         ("5: 3", 1, ["'5' is not the name of a key"]),
         ("mask: 5", 1, ["mask", "5"]),

@@ -56,6 +56,25 @@ def test_accuracy_sets():
     assert len(archive.accuracy_exposures(5, "GR150R", "F200W", fields=12, dithers=4)) == 48
 
 
+def test_direct_images_are_of_their_own_type(tmp_path):
+    combinations = (("CLEAR", "F115W"), ("GR150R", "F115W"), ("GR150C", "F158M"))
+    specs = [spec for spec in archive.demo_exposures(SEED, combinations) if spec.dither == 1]
+    assert len({spec.filename for spec in specs}) == len(specs)
+    archive.simulate_archive(tmp_path, specs, npix=NPIX, seed=SEED)
+    catalog = json.loads((tmp_path / "catalog.json").read_text())
+    rows = {row["filename"]: row for row in catalog["exposures"]}
+    for spec in specs:
+        expected = "NIS_IMAGE" if spec.grating == "CLEAR" else "NIS_WFSS"
+        assert rows[spec.filename]["exp_type"] == expected
+        assert fits.getval(tmp_path / spec.filename, "EXP_TYPE") == expected
+    # No row without a file passes for one of them.
+    for row in catalog["exposures"]:
+        if (row["filter"], row["pupil"]) in combinations and row["subarray"] == "FULL":
+            left_out = row["productLevel"] != "2a" or row["isRestricted"] or row["isStale"]
+            left_out |= row["readpatt"] != "NIS" or "rateints" in row["filename"]
+            assert left_out or (tmp_path / row["filename"]).exists()
+
+
 def test_files_are_rate_files(small):
     folder, specs, _ = small
     spec = specs[0]

@@ -107,6 +107,14 @@ def test_references_are_what_crds_takes(cache):
     assert crds_cache.CONTEXT in mappings
 
 
+def test_direct_images_have_a_flat_and_no_background(tmp_path):
+    folder = crds_cache.build_cache(tmp_path, NPIX, [("CLEAR", "F115W")])
+    (file,) = (folder / "references/jwst/niriss").iterdir()
+    header = fits.getheader(file)
+    keywords = [header[key] for key in ("REFTYPE", "EXP_TYPE", "FILTER", "PUPIL")]
+    assert keywords == ["FLAT", "NIS_IMAGE", "CLEAR", "F115W"]
+
+
 def test_flags_survive_their_own_definition(cache):
     for file in (cache / "references/jwst/niriss").glob("*_flat_*"):
         with datamodels.FlatModel(file) as model:
