@@ -180,6 +180,8 @@ def _write_mappings(folder: Path, chosen: dict[str, dict[tuple, str]]) -> list[s
             f"    {selection!r} : UseAfter({{\n        {date!r} : {file!r},\n    }}),\n"
             for selection, file in sorted(files.items())
         )
+        if kind == "BKG":  # as in CRDS: of direct images there is no background
+            cases += "    ('NOT NIS_WFSS', 'ANY', 'ANY', 'ANY') : 'N/A',\n"
         _write_mapping(folder / name, header, f"Match({{\n{cases}}})")
     instrument = {"instrument": "NIRISS", "mapping": "INSTRUMENT", "parkey": ("REFTYPE",)}
     entries = types | dict.fromkeys(ABSENT_TYPES, "N/A")

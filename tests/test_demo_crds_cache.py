@@ -108,11 +108,14 @@ def test_references_are_what_crds_takes(cache):
 
 
 def test_direct_images_have_a_flat_and_no_background(tmp_path):
-    folder = crds_cache.build_cache(tmp_path, NPIX, [("CLEAR", "F115W")])
-    (file,) = (folder / "references/jwst/niriss").iterdir()
-    header = fits.getheader(file)
-    keywords = [header[key] for key in ("REFTYPE", "EXP_TYPE", "FILTER", "PUPIL")]
-    assert keywords == ["FLAT", "NIS_IMAGE", "CLEAR", "F115W"]
+    direct = ("CLEAR", "F115W")
+    own = crds_cache.build_cache(tmp_path / "crds", NPIX, [direct])
+    spec = archive.demo_exposures(1, (direct,))[0]
+    _, _, told = run_pipeline(own, tmp_path, spec, **crds_cache.environment(own))
+    assert told["found"]["bkg"] == "NOT FOUND n/a"
+    assert told["status"] == "COMPLETE"
+    header = fits.getheader(told["found"]["flat"])
+    assert (header["EXP_TYPE"], header["FILTER"], header["PUPIL"]) == ("NIS_IMAGE", *direct)
 
 
 def test_flags_survive_their_own_definition(cache):

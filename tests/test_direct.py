@@ -116,7 +116,6 @@ background = datamodels.open(background_file)
 sky = fits.getdata(masked_file, "MASK") == 0
 level = np.nanmedian(rate.data[sky] / background.data[sky])
 background.data *= level
-background.err *= level
 background.save("scaled.fits")
 result = BackgroundStep.call(rate, bkg_list=["scaled.fits"])
 result.save("subtracted.fits")

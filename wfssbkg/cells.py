@@ -8,7 +8,9 @@ import numpy as np
 from wfssbkg import StepError
 from wfssbkg.masked import BAD, SOURCE
 
-SIZE = 4  # px; traces are tens of pixels long, zeroth orders about this long
+# px; traces are tens of pixels long, zeroth orders about this long. Direct images, whose sources
+# have no direction, have their cells along y, so that each column keeps its own stripes.
+SIZE = 4
 
 
 def average(

@@ -23,7 +23,7 @@ class Combination:
 
     @property
     def along_x(self) -> bool:
-        """Whether the grism disperses along x (GR150C) or y (GR150R)."""
+        """Whether the grism disperses along x (GR150C), or y (GR150R), or there is none (CLEAR)."""
         return self.grating == "GR150C"
 
     @property

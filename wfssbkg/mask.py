@@ -71,7 +71,7 @@ def saturated_length(dq: np.ndarray, *, along_x: bool) -> int:
     -------
     int
         px along the dispersion; 0 if there is none. Snowballs, which saturate at once as well, are
-        round and short.
+        round and short. In a direct image it is the height of the largest star.
     """
     bits = np.uint32(flag_bits(["SATURATED", "DO_NOT_USE"]))
     labels, _ = ndimage.label(dq & bits == bits)

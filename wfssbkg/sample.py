@@ -28,7 +28,7 @@ class Exposure:
     along_x : bool
         Whether the grism disperses along x.
     direct : bool
-        Whether it is a direct image.
+        Whether it is a direct image: not dispersed at all.
     level, noise : float
         Of the sky, and of a typical pixel, DN/s.
     pointing : `~astropy.io.fits.Header`
