@@ -7,6 +7,8 @@ For each accepted exposure of the exposure table (run queryData.py first):
   3. detect sources on the image minus that background,
   4. mask all of them, and write the masked exposure.
 Next: makeBackgrounds.py.
+With --wfss-mask, the same is done to the rate files that are named, of any subarray, and only their
+masks are written, for the background step of the JWST pipeline.
 """
 
 from __future__ import annotations
@@ -15,15 +17,36 @@ from pathlib import Path
 
 import numpy as np
 
-from wfssbkg import StepError, cli, exposures, flatfield, lock, mask, masked, parallel, products
-from wfssbkg.config import Mask, fingerprint
+from wfssbkg import (
+    StepError,
+    cli,
+    exposures,
+    flatfield,
+    layout,
+    lock,
+    mask,
+    masked,
+    parallel,
+    products,
+)
+from wfssbkg.config import ConfigError, Mask, fingerprint
 from wfssbkg.layout import Folder
 
 WORKER_GB = 1.2  # the JWST pipeline with one full frame in memory, measured
+EXTRA_OPTIONS = {
+    "--wfss-mask": {
+        "nargs": "+",
+        "type": Path,
+        "metavar": "RATE",
+        "help": "only write, beside each of these rate files, its mask for the JWST pipeline",
+    }
+}
 
 
-def mask_exposure(rate: Path, output: Path, along_x: bool, settings: Mask) -> float:
-    """Make the masked exposure of a rate file; returns the fraction of the sky that is masked."""
+def find_sources(
+    rate: Path, settings: Mask
+) -> tuple[flatfield.FlatFielded, np.ndarray, np.ndarray, np.ndarray]:
+    """Flat-field a rate file; returns it, the noise of its sky, its bad pixels and its sources."""
     exposure = flatfield.flat_field(rate)
     bits = mask.flag_bits(settings.bad_flags)
     variance = exposure.var_poisson + exposure.var_rnoise
@@ -43,6 +66,12 @@ def mask_exposure(rate: Path, output: Path, along_x: bool, settings: Mask) -> fl
         minimum_area=settings.minimum_area,
         growth=settings.growth,
     )
+    return exposure, noise, bad, sources
+
+
+def mask_exposure(rate: Path, output: Path, along_x: bool, settings: Mask) -> float:
+    """Make the masked exposure of a rate file; returns the fraction of the sky that is masked."""
+    exposure, noise, bad, sources = find_sources(rate, settings)
     masked.write(
         output,
         sci=exposure.sci,
@@ -53,7 +82,14 @@ def mask_exposure(rate: Path, output: Path, along_x: bool, settings: Mask) -> fl
         saturated=mask.saturated_length(exposure.dq, along_x=along_x),
         settings=fingerprint(settings),
     )
-    return float((bad | sources)[science].mean())
+    return float((bad | sources)[products.science_pixels(bad.shape)].mean())
+
+
+def write_wfss_mask(rate: Path, output: Path, settings: Mask) -> None:
+    """Write the mask of a rate file for the JWST pipeline."""
+    exposure, _, bad, sources = find_sources(rate, settings)
+    sky = ~(bad | sources)
+    masked.write_wfss_mask(output, sky, header=exposure.header, settings=fingerprint(settings))
 
 
 def mask_combination(run: cli.Run, folder: Folder) -> None:
@@ -103,9 +139,27 @@ def mask_combination(run: cli.Run, folder: Folder) -> None:
     )
 
 
+def wfss_masks(run: cli.Run, rates: list[Path]) -> int:
+    """Write the masks of some rate files for the JWST pipeline; returns the exit status."""
+    for rate in rates:
+        if not rate.is_file():
+            raise ConfigError(f"--wfss-mask {rate}: there is no such file. Expected rate files")
+    jobs = [(rate, layout.wfss_mask(rate), run.config.mask) for rate in dict.fromkeys(rates)]
+    workers = parallel.worker_count(run.config.compute, need_gb=WORKER_GB, jobs=len(jobs))
+    failed = False
+    for (_, output, _), outcome in parallel.run(
+        write_wfss_mask, jobs, workers=workers, description="masking"
+    ):
+        failed |= isinstance(outcome, StepError)
+        cli.say(f"FAILED: {outcome}" if isinstance(outcome, StepError) else f"wrote {output}")
+    return cli.SOME_FAILED if failed else cli.ALL_DONE
+
+
 def main() -> int:
     """Walk the combinations."""
-    run = cli.start(__doc__)
+    run = cli.start(__doc__, extra=EXTRA_OPTIONS)
+    if run.options.wfss_mask:
+        return wfss_masks(run, run.options.wfss_mask)
     for folder in run.folders:
         with run.attempt(folder), lock.hold(folder.lock):
             mask_combination(run, folder)

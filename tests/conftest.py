@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from wfssbkg.config import read
+from wfssbkg.layout import Combination, Folder
+
 ROOT = Path(__file__).resolve().parents[1]
 NPIX = 256
 SCRIPTS = ("queryData.py", "makeMask.py", "makeBackgrounds.py", "finalizeBackgrounds.py")
+NAMES = ("GR150C-F115W", "GR150R-F115W")
 
 # Settings that count in pixels, for frames an eighth of the real ones.
 SMALL_FRAME = {
@@ -86,3 +90,19 @@ def archive(tmp_path_factory):
 
     with served(tmp_path_factory.mktemp("archive"), demo_exposures(seed=7)) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def finished(archive, tmp_path_factory):
+    """A run of all four scripts; its config and the folders of its combinations."""
+    config = archive.config(tmp_path_factory.mktemp("run"))
+    outputs = []
+    for script in SCRIPTS:
+        outputs.append(archive.run(script, config))
+        assert outputs[-1].returncode == 0, outputs[-1].stdout + outputs[-1].stderr
+    settings = read(config)
+    folders = [
+        Folder(Combination(*name.split("-")), settings.working_directory, settings.output_directory)
+        for name in NAMES
+    ]
+    return config, folders, outputs

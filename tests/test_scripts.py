@@ -12,29 +12,11 @@ from stdatamodels.jwst.datamodels import WfssBkgModel
 
 from demo import score
 from makeBackgrounds import combine_band
-from tests.conftest import ROOT, SCRIPTS
+from tests.conftest import NAMES, ROOT, SCRIPTS
 from wfssbkg import cells, combine, exposures, lock, masked, products
 from wfssbkg.config import read
 from wfssbkg.layout import Combination, Folder
 from wfssbkg.sample import Exposure
-
-NAMES = ("GR150C-F115W", "GR150R-F115W")
-
-
-@pytest.fixture(scope="module")
-def finished(archive, tmp_path_factory):
-    """A run of all four scripts; its config and the folders of its combinations."""
-    config = archive.config(tmp_path_factory.mktemp("run"))
-    outputs = []
-    for script in SCRIPTS:
-        outputs.append(archive.run(script, config))
-        assert outputs[-1].returncode == 0, outputs[-1].stdout + outputs[-1].stderr
-    settings = read(config)
-    folders = [
-        Folder(Combination(*name.split("-")), settings.working_directory, settings.output_directory)
-        for name in NAMES
-    ]
-    return config, folders, outputs
 
 
 def test_bright_star_is_excluded_and_not_downloaded(finished):

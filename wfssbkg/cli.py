@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import astropy  # noqa: F401  before any logger of its name: it makes its own kind
 
@@ -33,11 +34,14 @@ class Run:
         One for each combination to work on.
     overwrite : bool
         Make anew what is there already.
+    options : `argparse.Namespace`
+        The command line.
     """
 
     config: config.Config
     folders: list[Folder]
     overwrite: bool
+    options: argparse.Namespace
     failed: list[str] = field(default_factory=list)
 
     @contextmanager
@@ -84,7 +88,9 @@ def warn_if_doubtful(folder: Folder, at_hand: int) -> None:
         )
 
 
-def start(doc: str, arguments: list[str] | None = None) -> Run:
+def start(
+    doc: str, arguments: list[str] | None = None, *, extra: dict[str, dict[str, Any]] | None = None
+) -> Run:
     """
     Read command line and config.
 
@@ -94,6 +100,8 @@ def start(doc: str, arguments: list[str] | None = None) -> Run:
         The script's docstring: the text of --help.
     arguments : list of str, optional
         Default: the command line.
+    extra : dict, optional
+        Options that only this script has: name to arguments of `argparse`.
 
     Returns
     -------
@@ -104,13 +112,16 @@ def start(doc: str, arguments: list[str] | None = None) -> Run:
     ConfigError
         If the config or a --combination is wrong.
     """
-    options = _parser(doc).parse_args(arguments)
+    parser = _parser(doc)
+    for name, properties in (extra or {}).items():
+        parser.add_argument(name, **properties)
+    options = parser.parse_args(arguments)
     quieten(verbose=options.verbose)
     settings = config.read(options.config)
     if options.workers is not None:
         compute = settings.compute.model_copy(update={"workers": options.workers})
         settings = settings.model_copy(update={"compute": compute})
-    return Run(settings, folders(settings, options.combination), options.overwrite)
+    return Run(settings, folders(settings, options.combination), options.overwrite, options)
 
 
 def run(main: Callable[[], int]) -> None:

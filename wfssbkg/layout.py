@@ -113,6 +113,11 @@ class Folder:
         return f"nis-{combination.filter.lower()}-{combination.grating.lower()}_skyflat"
 
 
+def wfss_mask(rate: Path) -> Path:
+    """The mask of a rate file for the JWST pipeline, beside it."""
+    return rate.with_name(rate.stem.removesuffix("_rate") + "_wfssmask.fits")
+
+
 def star_catalog(working_directory: Path, g_limit: float) -> Path:
     """The bright stars of Gaia, shared by all combinations."""
     return working_directory / f"gaia_g{g_limit:g}.fits"

@@ -47,13 +47,8 @@ def write(
     settings : str
         Fingerprint of the settings it was made with.
     """
-    primary = fits.PrimaryHDU(header=header.copy(strip=True))
-    for key in ("CHECKSUM", "DATASUM", "NEXTEND"):
-        primary.header.remove(key, ignore_missing=True)
-    primary.header["FILENAME"] = path.name
+    primary = _primary(path, header, settings)
     primary.header["SATLEN"] = (saturated, "px of trace saturated from the first group on")
-    primary.header["SETTINGS"] = (settings, "fingerprint of the mask settings")
-    primary.header["WFSSBKG"] = (__version__, "version of WFSSBackgrounds")
     hdus = [
         primary,
         fits.ImageHDU(np.asarray(sci, dtype=np.float32), name="SCI"),
@@ -66,6 +61,39 @@ def write(
         hdus[3].header[f"MASKBIT{bit.bit_length() - 1}"] = (bit, meaning)
     with replacing(path) as temporary:
         fits.HDUList(hdus).writeto(temporary)
+
+
+def write_wfss_mask(path: Path, sky: np.ndarray, *, header: fits.Header, settings: str) -> None:
+    """
+    Write a mask as the JWST pipeline's background step takes it for `wfss_mask`.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+    sky : (ny, nx) bool array
+        The pixels that see nothing but the sky.
+    header : `~astropy.io.fits.Header`
+        Primary header of the exposure.
+    settings : str
+        Fingerprint of the settings it was made with.
+    """
+    primary = _primary(path, header, settings)
+    primary.header["DATAMODL"] = ("ImageModel", "data model of the JWST pipeline")
+    image = fits.ImageHDU(sky.astype(np.uint8), name="MASK")
+    image.header["COMMENT"] = "1: sky; 0: bad pixel, reference pixel or light of a source"
+    with replacing(path) as temporary:
+        fits.HDUList([primary, image]).writeto(temporary)
+
+
+def _primary(path: Path, header: fits.Header, settings: str) -> fits.PrimaryHDU:
+    """The primary HDU of what is made of an exposure."""
+    primary = fits.PrimaryHDU(header=header.copy(strip=True))
+    for key in ("CHECKSUM", "DATASUM", "NEXTEND"):
+        primary.header.remove(key, ignore_missing=True)
+    primary.header["FILENAME"] = path.name
+    primary.header["SETTINGS"] = (settings, "fingerprint of the mask settings")
+    primary.header["WFSSBKG"] = (__version__, "version of WFSSBackgrounds")
+    return primary
 
 
 def is_current(path: Path, *, rate: Path, settings: str) -> bool:

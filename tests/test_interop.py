@@ -1,0 +1,115 @@
+"""The finished files in the JWST pipeline and in CRDS: their real code, on simulated exposures."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from stdatamodels.jwst import datamodels
+
+from demo import archive as simulator
+from demo import subarrays
+from demo.exposures import Exposure
+from interop import pipeline
+from tests.conftest import NAMES, ROOT
+from wfssbkg import layout
+
+
+@dataclass
+class Subtracted:
+    """What became of an exposure: errors in units of its sky."""
+
+    spec: Exposure
+    rate: Path
+    status: str
+    factor: float
+    residual: float
+
+
+@pytest.fixture(scope="module")
+def subtracted(archive, finished, tmp_path_factory):
+    """The background step on an exposure of each field, FULL and cut out as a subarray."""
+    place = tmp_path_factory.mktemp("rates")
+    rates = {}
+    for spec in simulator.demo_exposures(seed=7):
+        if spec.contamination or spec.dither > 1:
+            continue
+        letter = spec.grating[-1]
+        with datamodels.open(str(archive.folder / spec.filename)) as frame:
+            for name in ("FULL", f"WFSS64{letter}", f"WFSS128{letter}"):
+                exposure = frame if name == "FULL" else subarrays.cut(frame, name)
+                rates[place / f"{name}_{spec.filename}"] = replace(spec, subarray=name)
+                exposure.save(place / f"{name}_{spec.filename}")
+    done = archive.run("makeMask.py", finished[0], "--wfss-mask", *map(str, rates))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [result for folder in finished[1] for result in subtract(archive, folder, rates)]
+
+
+def subtract(archive, folder, rates):
+    """Run the step on the exposures of a combination."""
+    own = [path for path, spec in rates.items() if spec.combination == str(folder.combination)]
+    done = subprocess.run(
+        [sys.executable, "-m", "interop.pipeline", folder.finished_unflat, *own],
+        env=archive.environment(), cwd=ROOT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    truth = fits.getdata(archive.folder / "truth" / f"{folder.combination}.fits", "SCI")
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(lines) == len(own)
+    for told in lines:
+        spec = rates[Path(told["rate"])]
+        level = pipeline.true_factor(spec, truth)
+        factor, residual = told["factor"] / level - 1, told["residual"] / level
+        yield Subtracted(spec, Path(told["rate"]), told["status"], factor, residual)
+
+
+def test_the_step_subtracts_the_background_of_full_frames(subtracted):
+    full = [result for result in subtracted if result.spec.subarray == "FULL"]
+    assert len(full) == 6
+    for result in full:
+        assert result.status == "COMPLETE"
+        assert abs(result.factor) < pipeline.FACTOR, result
+        assert abs(result.residual) < pipeline.RESIDUAL, result
+
+
+@pytest.mark.parametrize("name", ["WFSS64R", "WFSS64C", "WFSS128R", "WFSS128C"])
+def test_subarrays_take_their_part_of_it(subtracted, name):
+    part = [result for result in subtracted if result.spec.subarray == name]
+    assert len(part) == 3
+    for result in part:
+        assert result.status == "COMPLETE"
+        assert abs(result.residual) < pipeline.RESIDUAL, result
+    # These frames are an eighth of the real ones: what is left of a field's sources averages out
+    # only over the fields.
+    assert abs(np.mean([result.factor for result in part])) < pipeline.FACTOR, part
+
+
+def test_masks_are_what_the_step_expects(subtracted, finished):
+    for result in subtracted:
+        with datamodels.ImageModel(str(layout.wfss_mask(result.rate))) as model:
+            sky = model.mask.astype(bool)
+            assert model.meta.subarray.name == result.spec.subarray
+        assert 0.5 < sky.mean() < 1
+        assert sky.shape == fits.getdata(result.rate, "SCI").shape
+        if result.spec.subarray == "FULL":
+            folder = finished[1][NAMES.index(result.spec.combination)]
+            ours = fits.getdata(folder.masked(result.spec.filename), "MASK")
+            np.testing.assert_array_equal(sky, ours == 0)
+
+
+def test_a_mask_that_cannot_be_made_is_a_message(archive, finished, tmp_path):
+    broken = tmp_path / "a_rate.fits"
+    done = archive.run("makeMask.py", finished[0], "--wfss-mask", str(broken))
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"--wfss-mask {broken}: there is no such file. Expected rate files"
+    ]
+    broken.write_bytes(b"SIMPLE")
+    done = archive.run("makeMask.py", finished[0], "--wfss-mask", str(broken))
+    assert done.returncode == 1
+    assert "a_rate.fits is not a readable FITS file" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
