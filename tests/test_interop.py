@@ -9,14 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.time import Time
 from stdatamodels.jwst import datamodels
 
 from demo import archive as simulator
-from demo import subarrays
+from demo import crds_cache, subarrays
 from demo.exposures import Exposure
 from interop import pipeline
-from tests.conftest import NAMES, ROOT
+from tests.conftest import NAMES, ROOT, SCRIPTS, Archive
 from wfssbkg import layout
+from wfssbkg.config import RECOMMENDED_FILTERS
+
+GRATINGS = ("GR150C", "GR150R")
 
 
 @dataclass
@@ -113,3 +117,64 @@ def test_a_mask_that_cannot_be_made_is_a_message(archive, finished, tmp_path):
     assert done.returncode == 1
     assert "a_rate.fits is not a readable FITS file" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def all_combinations(tmp_path_factory):
+    """The finished files of the six default combinations, of three tiny exposures each."""
+    place, npix = tmp_path_factory.mktemp("all"), 128
+    combinations = [(grating, name) for grating in GRATINGS for name in RECOMMENDED_FILTERS]
+    crds = crds_cache.build_cache(place / "crds", npix, combinations)
+    (place / "rates").mkdir()
+    for spec in simulator.demo_exposures(7, combinations):
+        if spec.field == 1:
+            path = place / "rates" / spec.filename
+            simulator.simulate_exposure(spec, npix, seed=7).save(path)
+    archive = Archive(place / "rates", crds, "http://127.0.0.1:9")
+    config = archive.config(
+        place,
+        filters=list(RECOMMENDED_FILTERS),
+        query={"source": "rates", "gaia_g_limit": None},
+        mask={"background_box": 16},
+        combine={
+            "level_border": 8, "structure_box": 8, "refinements": 1,
+            # One galaxy fills much of such a frame.
+            "maximum_structure": 1, "maximum_masked_fraction": 1, "maximum_crowding": 1000,
+        },
+        finalize={"author": "A. N. Author"},
+    )  # fmt: skip
+    for script in SCRIPTS:
+        done = archive.run(script, config)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return archive, sorted((place / "out").glob("*_unflat.fits"))
+
+
+def test_crds_certifies_every_default_combination_without_a_warning(all_combinations):
+    archive, files = all_combinations
+    assert len(files) == 6
+    done = subprocess.run(
+        [sys.executable, "-m", "crds.certify", *files],
+        env=archive.environment(), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    told = done.stdout + done.stderr
+    assert done.returncode == 0, told
+    assert told.count("conforms to FITS standards") == 6, told
+    # The count itself, not its absence: certify has looked, and had nothing to say.
+    assert "0 errors" in told, told
+    assert "0 warnings" in told, told
+
+
+def test_what_a_submission_to_crds_needs_is_in_the_header(all_combinations):
+    for path in all_combinations[1]:
+        with fits.open(path) as hdus:
+            header = hdus[0].header
+            assert "ASDF" not in [hdu.name for hdu in hdus]
+            assert list(hdus["DQ_DEF"].data["NAME"])
+            dates = sorted(Time(hdus["EXPOSURES"].data["mjd"], format="mjd").strftime("%Y-%m-%d"))
+        assert header["PEDIGREE"] == f"INFLIGHT {dates[0]} {dates[-1]}"
+        assert header["AUTHOR"] == "A. N. Author"
+        assert header["REFTYPE"] == "BKG"
+        assert header["USEAFTER"] <= dates[0]
+        assert f"{header['FILTER']}-{header['PUPIL']}" in header["DESCRIP"]
+        assert path.name == f"nis-{header['PUPIL']}-{header['FILTER']}_skyflat_unflat.fits".lower()
+        assert len(header["HISTORY"]) > 10
