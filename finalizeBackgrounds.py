@@ -12,7 +12,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from wfssbkg import cli, denoise, exposures, flatfield, lock, masked, parallel, products
+from wfssbkg import (
+    StepError,
+    cli,
+    denoise,
+    exposures,
+    flatfield,
+    lock,
+    masked,
+    parallel,
+    products,
+    provenance,
+)
 from wfssbkg.config import Finalize, fingerprint
 from wfssbkg.layout import Folder, remove_unfinished
 
@@ -73,6 +84,11 @@ def finish(run: cli.Run, folder: Folder) -> None:
     cli.warn_if_doubtful(folder, len(exposures.fates(combined.inputs)[exposures.ACCEPTED]))
     sections = {name: getattr(run.config, name) for name in ("mask", "combine", "finalize")}
     settings = fingerprint(*sections.values())
+    if products.made_with(folder.background) != fingerprint(run.config.mask, run.config.combine):
+        raise StepError(
+            f"{folder.background} was made with other settings of mask or combine than the config "
+            "has. Run makeMask.py and makeBackgrounds.py first"
+        )
     outputs = folder.finished, folder.finished_unflat
     if not run.overwrite and all(
         products.is_current(path, settings=settings, sources=[folder.background])
@@ -100,7 +116,11 @@ def finish(run: cli.Run, folder: Folder) -> None:
         )
         header.update(used | {"SETTINGS": settings})
         products.write_finished(
-            path, background, header, fewest=run.config.combine.minimum_exposures
+            path,
+            background,
+            header,
+            fewest=run.config.combine.minimum_exposures,
+            provenance=provenance.to_hdu(run.config),
         )
         cli.say(f"wrote {path}")
 

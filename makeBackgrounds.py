@@ -29,6 +29,7 @@ from wfssbkg import (
     exposures,
     fields,
     lock,
+    masked,
     parallel,
     products,
     refine,
@@ -47,6 +48,7 @@ def make_background(run: cli.Run, folder: Folder) -> None:
     table = exposures.read(folder.table)
     names = candidates(table, folder)
     cli.warn_if_doubtful(folder, len(names))
+    check_masks(run, folder, names)
     settings = fingerprint(run.config.mask, run.config.combine)
     if not run.overwrite and is_current(folder, names, settings):
         cli.say(f"{folder.background} is up to date: nothing to do")
@@ -58,12 +60,13 @@ def make_background(run: cli.Run, folder: Folder) -> None:
         accepted, common, chance = refine_all(run, folder, table, accepted, sky, common, number + 1)
     if run.config.combine.refinements:
         left = difference_of_halves(run, accepted, common)
-    background = products.Background(*combine_all(run, accepted, common), table)
+    *images, information = combine_all(run, accepted, common)
+    background = products.Background(*images, table)
     for name in names:
         folder.cells(name).unlink(missing_ok=True)
     background.systematic = float(np.hypot(left, destripe(run, folder, background, chance)))
-    for exposure in accepted:
-        exposures.mark(table, exposure.name, level=exposure.level)
+    for exposure, weight in zip(accepted, combine.shares(information), strict=True):
+        exposures.mark(table, exposure.name, level=exposure.level, weight=weight)
     exposures.write(table, folder.table)
     products.write_background(folder.background, background, settings=settings)
     report(folder, background, accepted)
@@ -99,6 +102,17 @@ def candidates(table: Table, folder: Folder) -> list[str]:
     return names
 
 
+def check_masks(run: cli.Run, folder: Folder, names: list[str]) -> None:
+    """See that the masks are of the settings that the background will claim."""
+    for name in names:
+        path = folder.masked(name)
+        if masked.read_header(path).get("SETTINGS") != fingerprint(run.config.mask):
+            raise StepError(
+                f"{path} was made with other settings of mask than the config has. "
+                "Run makeMask.py first"
+            )
+
+
 def is_current(folder: Folder, names: list[str], settings: str) -> bool:
     """Whether the background is there and made of these exposures with these settings."""
     sources = [folder.masked(name) for name in names]
@@ -111,6 +125,9 @@ def normalise(run: cli.Run, folder: Folder, table: Table, names: list[str]) -> l
     """Measure the levels into the table, and reject what is not fit; returns the fit ones."""
     settings = run.config.combine
     members = [Exposure.of(folder, name) for name in names]
+    table["weight"][:] = np.nan
+    for exposure in members:
+        exposures.mark(table, exposure.name, **masked.reference_files(exposure.masked))
     jobs = [(exposure, settings) for exposure in members]
     for (exposure, _), outcome in each(run, sample.measure, jobs, description="levels"):
         if isinstance(outcome, StepError):
@@ -164,7 +181,7 @@ def combine_all(
     """Combine the exposures, or their cells, in as many bands of rows as the memory asks for.
 
     Returns the background, its uncertainty, the number of exposures that count, and which pixels
-    are bad in all of them.
+    are bad in all of them; and the information in each exposure, a row for each band.
     """
     shape = members[0].cells_shape if in_cells else members[0].shape
     workers = parallel.worker_count(run.config.compute)
@@ -191,19 +208,23 @@ def combine_band(
     common: np.ndarray | None,
     settings: Combine,
     in_cells: bool,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, ...]:
     """Some rows of what `combine_all` returns."""
     columns = (members[0].cells_shape if in_cells else members[0].shape)[1]
     values, noise = np.empty((2, len(members), rows.stop - rows.start, columns), dtype=np.float32)
     bad = np.ones(values.shape[1:], dtype=bool)
+    information = np.empty((1, len(members)))
+    weighted = settings.estimator == "weighted_mean"
     for number, exposure in enumerate(members):
         read = exposure.read_cells if in_cells else exposure.read
         values[number], noise[number], unusable = read(rows, common)
         bad &= unusable
-    if settings.estimator == "weighted_mean":
-        return *combine.weighted_mean(values, noise, settings.clip_sigma), bad
+        some = noise[number, :: cells.SIZE]  # enough to tell the shares
+        information[0, number] = np.nansum(some**-2.0) if weighted else np.isfinite(some).sum()
+    if weighted:
+        return *combine.weighted_mean(values, noise, settings.clip_sigma), bad, information
     clip_sigma = settings.clip_sigma if settings.estimator == "clipped_median" else None
-    return *combine.median(values, noise, clip_sigma=clip_sigma), bad
+    return *combine.median(values, noise, clip_sigma=clip_sigma), bad, information
 
 
 def refine_all(

@@ -47,7 +47,7 @@ def find_sources(
     rate: Path, settings: Mask
 ) -> tuple[flatfield.FlatFielded, np.ndarray, np.ndarray, np.ndarray]:
     """Flat-field a rate file; returns it, the noise of its sky, its bad pixels and its sources."""
-    exposure = flatfield.flat_field(rate)
+    exposure = flatfield.flat_field(rate, context=settings.crds_context)
     bits = mask.flag_bits(settings.bad_flags)
     variance = exposure.var_poisson + exposure.var_rnoise
     science = products.science_pixels(exposure.sci.shape)

@@ -51,6 +51,8 @@ def find_exposures(run: cli.Run) -> archive.Findings:
         f"{len(findings.exposures)} exposures of these combinations, {findings.others} other files"
     )
     say_some([f"refused: {refused}" for refused in findings.refused])
+    missing = set(query.exposures or ()) - {row["productFilename"] for row in findings.exposures}
+    say_some([f"WARNING: not found: {name} (query.exposures)" for name in sorted(missing)])
     return findings
 
 

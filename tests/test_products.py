@@ -13,7 +13,9 @@ def test_flags_tell_filled_few_bad_and_reference_pixels(tmp_path):
     inputs = exposures.new([])
     inputs.meta["QDATE"] = "2026-01-01"
     background = products.Background(image, 0.01 * image, number, bad, inputs, systematic=0.001)
-    products.write_finished(tmp_path / "a.fits", background, fits.Header(), fewest=3)
+    products.write_finished(
+        tmp_path / "a.fits", background, fits.Header(), fewest=3, provenance=fits.BinTableHDU()
+    )
     with fits.open(tmp_path / "a.fits") as hdus:
         dq = hdus["DQ"].data
         values = {row["NAME"]: row["VALUE"] for row in hdus["DQ_DEF"].data}

@@ -329,6 +329,8 @@ def _exclusion(row: Mapping[str, Any], query: Query) -> dict[str, str]:
             reason = f"{column.upper()} {found} (accepted {', '.join(allowed)})"
     if query.programs is not None and row["program"] not in programs:
         reason = f"not among query.programs: {row['program'] or 'unknown'}"
+    if query.exposures is not None and row["productFilename"] not in query.exposures:
+        reason = "not among query.exposures"
     if not reason or row["status"] == exposures.EXCLUDED:
         return {}
     return {"status": exposures.EXCLUDED, "reason": reason}
@@ -338,9 +340,9 @@ def keep_results(table: Table, old: Table) -> Table:
     """
     Take over from an earlier table what later steps wrote there.
 
-    Level and masked fraction stay with an exposure whose size has not changed; a rejected one
-    stays rejected. A failed download is left to `download` to look at again. An exposure that
-    MAST no longer lists keeps its row.
+    Level, masked fraction and the like stay with an exposure whose size has not changed; a
+    rejected one stays rejected. A failed download is left to `download` to look at again. An
+    exposure that MAST no longer lists keeps its row.
 
     Parameters
     ----------
@@ -358,7 +360,7 @@ def keep_results(table: Table, old: Table) -> Table:
     for former in old:
         row = rows.get(former["productFilename"])
         if row and row["size"] == former["size"]:
-            kept = ["level", "masked_fraction"]
+            kept = ["level", "masked_fraction", "weight", "flat", "crds_context"]
             if row["status"] == exposures.ACCEPTED and former["status"] in lasting:
                 kept += ["status", "reason"]
             row.update({column: former[column] for column in kept})

@@ -92,6 +92,24 @@ def fit_level(value: np.ndarray, weight: np.ndarray, background: np.ndarray) -> 
     return level
 
 
+def shares(information: np.ndarray) -> np.ndarray:
+    """
+    The part each exposure has in the background.
+
+    Parameters
+    ----------
+    information : (bands, n) float array
+        Of each exposure: the sum of (level/noise)^2 over pixels that count, or their number.
+
+    Returns
+    -------
+    (n,) float array
+        Their sum is 1. To six digits, so that the order of summation does not show.
+    """
+    total = information.sum(axis=0)
+    return np.round(total / total.sum(), 6)
+
+
 def structure(residual: np.ndarray, weight: np.ndarray, *, box: tuple[int, int]) -> float:
     """
     How much an exposure differs from the background on large scales.

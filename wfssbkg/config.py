@@ -79,6 +79,11 @@ class Query(_Section):
         BeforeValidator(_names),
         _setting("a list of programme numbers, or null for all"),
     ]
+    exposures: Annotated[
+        list[Annotated[str, Field(pattern=r"^jw[-0-9a-z_]+_rate\.fits$")]] | None,
+        BeforeValidator(_unique),
+        _setting("a list of names like jw..._nis_rate.fits, or null for all"),
+    ]
     gaia_g_limit: Annotated[
         float | None,
         _setting("a magnitude from 3 to 16, or null for no star check", ge=3, le=16),
@@ -94,6 +99,13 @@ class Query(_Section):
 class Mask(_Section):
     """How bad pixels and sources are masked; see config.yaml."""
 
+    crds_context: Annotated[
+        str | None,
+        _setting(
+            "a name like jwst_1365.pmap, or null for the current one",
+            pattern=r"^jwst_[0-9]{4,6}\.pmap$",
+        ),
+    ]
     bad_flags: Annotated[
         list[Literal[DQ_FLAGS]] | Literal["all"],  # type: ignore[valid-type]
         BeforeValidator(_unique),

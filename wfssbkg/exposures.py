@@ -38,6 +38,9 @@ COLUMNS: dict[str, tuple[str, str | None, str]] = {
     "reason": ("str", None, "why it is not accepted"),
     "level": ("f8", "DN/s", "sky level, from makeBackgrounds.py"),
     "masked_fraction": ("f8", None, "masked part of the science pixels"),
+    "weight": ("f8", None, "share of the background's information"),
+    "flat": ("str", None, "flat field in CRDS, as divided out"),
+    "crds_context": ("str", None, "CRDS context that chose the flat field"),
 }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +48,7 @@ class FlatFielded:
     pointing: fits.Header
 
 
-def flat_field(path: Path) -> FlatFielded:
+def flat_field(path: Path, *, context: str | None = None) -> FlatFielded:
     """
     Divide an exposure by the flat field that CRDS chooses.
 
@@ -54,6 +56,8 @@ def flat_field(path: Path) -> FlatFielded:
     ----------
     path : `~pathlib.Path`
         A rate file.
+    context : str, optional
+        CRDS context, e.g. jwst_1365.pmap; default: the current one.
 
     Returns
     -------
@@ -65,7 +69,7 @@ def flat_field(path: Path) -> FlatFielded:
         If the file is no sound rate file, or there is no flat field for it.
     """
     header = _check(path)
-    result = _call_step(str(path), name=path.name)
+    result = _call_step(str(path), name=path.name, context=context)
     with result:
         for key, value in _used(result).items():
             header[key] = value
@@ -83,15 +87,15 @@ def unflat(
     sci: np.ndarray, err: np.ndarray, exposure: Path
 ) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     """
-    Multiply an image by the flat field that CRDS chooses for an exposure.
+    Multiply an image by the flat field that CRDS chose for an exposure.
 
     Parameters
     ----------
     sci, err : (ny, nx) float arrays
         A flat-fielded image and its uncertainty.
     exposure : `~pathlib.Path`
-        A masked exposure (or any file with the header of an exposure): the one whose flat field
-        is put back.
+        A masked exposure: the one whose flat field is put back. CRDS is asked in the context in
+        which it was divided by it, so that what was divided out is what comes back.
 
     Returns
     -------
@@ -109,11 +113,12 @@ def unflat(
     model = datamodels.ImageModel(np.asarray(sci, dtype=np.float32))
     with datamodels.ImageModel(str(exposure)) as template:
         model.update(template, only="PRIMARY")
+        context = template.meta.ref_file.crds.context_used
     model.err = np.asarray(err, dtype=np.float32)
     model.var_rnoise = np.square(model.err)
     model.var_poisson = np.zeros_like(model.err)
     model.dq = np.zeros(model.data.shape, dtype=np.uint32)
-    with _call_step(model, name=exposure.name, inverse=True) as result:
+    with _call_step(model, name=exposure.name, context=context, inverse=True) as result:
         # The step blanks pixels that have no flat field; there the flat field is 1.
         has_flat = np.isfinite(result.data)
         flat_in = np.where(has_flat, result.data, sci), np.where(has_flat, result.err, err)
@@ -138,7 +143,7 @@ def _check(path: Path) -> fits.Header:
     return header
 
 
-def _call_step(exposure: object, *, name: str, inverse: bool = False):  # noqa: ANN202
+def _call_step(exposure: object, *, name: str, context: str | None, inverse: bool = False):  # noqa: ANN202
     """Run FlatFieldStep; `exposure` is a path or a datamodel."""
     for key, value in CRDS_DEFAULTS.items():
         os.environ.setdefault(key, value)
@@ -147,7 +152,8 @@ def _call_step(exposure: object, *, name: str, inverse: bool = False):  # noqa: 
     # crds sets its own level when it is imported.
     logging.getLogger("CRDS").setLevel(logging.getLogger("jwst").getEffectiveLevel())
     try:
-        result = FlatFieldStep.call(exposure, inverse=inverse, configure_log=False)
+        with _crds_context(context):
+            result = FlatFieldStep.call(exposure, inverse=inverse, configure_log=False)
     except (Exception, SystemExit) as error:  # crds and jwst raise all kinds
         raise StepError(
             f"{name}: the JWST pipeline could not flat-field it "
@@ -158,6 +164,20 @@ def _call_step(exposure: object, *, name: str, inverse: bool = False):  # noqa: 
     if result.meta.cal_step.flat_field != "COMPLETE":
         raise StepError(f"{name}: CRDS has no flat-field reference file for it")
     return result
+
+
+@contextmanager
+def _crds_context(context: str | None) -> Iterator[None]:
+    """Let CRDS choose reference files as in a context; None: as the user's environment says."""
+    former = os.environ.get("CRDS_CONTEXT")
+    if context:
+        os.environ["CRDS_CONTEXT"] = context
+    try:
+        yield
+    finally:
+        os.environ.pop("CRDS_CONTEXT", None)
+        if former is not None:
+            os.environ["CRDS_CONTEXT"] = former
 
 
 def _used(model) -> dict[str, str]:  # noqa: ANN001

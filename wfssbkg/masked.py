@@ -128,6 +128,25 @@ def read_headers(path: Path) -> tuple[fits.Header, fits.Header]:
         raise _unreadable(path, error, "makeMask.py") from None
 
 
+def reference_files(path: Path) -> dict[str, str]:
+    """
+    The flat field of a masked exposure, and the CRDS context that chose it.
+
+    Returns
+    -------
+    dict
+        flat, crds_context: as in the exposure table.
+
+    Raises
+    ------
+    StepError
+        If the file cannot be read.
+    """
+    header = read_header(path)
+    flat = str(header.get("R_FLAT", "")).removeprefix("crds://")
+    return {"flat": flat, "crds_context": str(header.get("CRDS_CTX", ""))}
+
+
 def shape(path: Path) -> tuple[int, int]:
     """The size (ny, nx) of a masked exposure.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from platform import python_version
 
 import numpy as np
 from astropy.io import fits
@@ -144,9 +145,9 @@ def is_current(path: Path, *, settings: str, sources: list[Path]) -> bool:
         Fingerprint of the settings.
     sources : list of `~pathlib.Path`
     """
+    if made_with(path) != settings:
+        return False
     try:
-        if fits.getval(path, "SETTINGS") != settings:
-            return False
         made = path.stat().st_mtime
         return all(made >= source.stat().st_mtime for source in sources)
     except (OSError, KeyError):
@@ -179,7 +180,22 @@ def finished(smooth: np.ndarray, err: np.ndarray, background: Background) -> Bac
     )
 
 
-def write_finished(path: Path, background: Background, header: fits.Header, *, fewest: int) -> None:
+def made_with(path: Path) -> str:
+    """The fingerprint of the settings a product was made with; '' if there is none."""
+    try:
+        return str(fits.getval(path, "SETTINGS"))
+    except (OSError, KeyError):
+        return ""
+
+
+def write_finished(
+    path: Path,
+    background: Background,
+    header: fits.Header,
+    *,
+    fewest: int,
+    provenance: fits.BinTableHDU,
+) -> None:
     """
     Write a finished background as a BKG reference file.
 
@@ -195,6 +211,8 @@ def write_finished(path: Path, background: Background, header: fits.Header, *, f
         Primary header, from `reference_header`.
     fewest : int
         A pixel in which fewer exposures count gets a flag.
+    provenance : `~astropy.io.fits.BinTableHDU`
+        All settings, from `wfssbkg.provenance.to_hdu`.
     """
     primary = fits.PrimaryHDU(header=header)
     primary.header["FILENAME"] = path.name
@@ -214,6 +232,7 @@ def write_finished(path: Path, background: Background, header: fits.Header, *, f
         fits.ImageHDU(dq.astype(np.uint32), name="DQ"),
         fits.BinTableHDU(definitions, name="DQ_DEF"),
         exposures.to_hdu(background.inputs),
+        provenance,
     ]
     with replacing(path) as temporary:
         fits.HDUList(hdus).writeto(temporary, checksum=True)
@@ -297,7 +316,8 @@ def history(inputs: Table, used: dict[str, str], sections: dict[str, BaseModel])
         f"programmes {', '.join(sorted(set(accepted['program'])))};",
         f"archive query of {inputs.meta['QDATE']} UTC; the table EXPOSURES lists them.",
         f"CRDS context {used['CRDS_CTX']}, flat field {used['R_FLAT']}",
-        "With " + ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
+        f"With Python {python_version()}, "
+        + ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
         "Settings:",
         *(
             f"{name}.{key} = {value}"
@@ -311,7 +331,11 @@ _INSTRUMENT_KEYS = (
     "TELESCOP", "INSTRUME", "DETECTOR", "EXP_TYPE", "FILTER", "PUPIL", "SUBARRAY",
     "SUBSTRT1", "SUBSTRT2", "SUBSIZE1", "SUBSIZE2", "FASTAXIS", "SLOWAXIS",
 )  # fmt: skip
-_PACKAGES = ("jwst", "crds", "astropy", "numpy", "sep", "scikit-image", "maskfill")
+# Those that have a part in the numbers.
+_PACKAGES = (
+    "jwst", "stdatamodels", "crds", "astropy", "numpy", "scipy", "numba", "bottleneck", "sep",
+    "scikit-image", "pywavelets", "maskfill",
+)  # fmt: skip
 
 
 def _accepted(inputs: Table) -> Table:
