@@ -1,5 +1,6 @@
 # make demo         a simulated archive through all four scripts, in a virtual environment
 # make test         lint and tests, in the same environment
+# make interop      the demo's finished files in CRDS, the JWST pipeline and grizli
 # make backgrounds  the four scripts on config.yaml, with the real archive
 # make clean        remove the demo's files (the virtual environment stays)
 
@@ -9,8 +10,13 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	&& echo $$p && break; done)
 RUN = $(VENV)/bin/python
 INSTALLED = $(VENV)/.installed
+GRIZLI_VENV ?= .venv-grizli
+GRIZLI_INSTALLED = $(GRIZLI_VENV)/.installed
+GRIZLI_PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
+	&& echo $$p && break; done)
 
-.PHONY: demo test lint backgrounds clean
+.PHONY: demo test lint interop backgrounds clean
 
 demo: $(INSTALLED)
 	$(RUN) -m demo.run
@@ -21,6 +27,9 @@ test: lint
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+interop: demo $(GRIZLI_INSTALLED)
+	$(RUN) -m interop.run $(GRIZLI_VENV)/bin/python
 
 backgrounds: $(INSTALLED)
 	$(RUN) queryData.py
@@ -38,3 +47,12 @@ $(INSTALLED): pyproject.toml
 	"On Debian or Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	@touch $(INSTALLED)
+
+$(GRIZLI_INSTALLED): interop/requirements.txt
+	@test -n "$(GRIZLI_PYTHON)" || { echo "Python 3.11 or 3.12 is needed for grizli, none was" \
+	"found. Name one with: make GRIZLI_PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(GRIZLI_PYTHON) -m venv $(GRIZLI_VENV) || { echo "No virtual environment could be made in" \
+	"$(GRIZLI_VENV). On Debian or Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+	$(GRIZLI_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	-r interop/requirements.txt
+	@touch $(GRIZLI_INSTALLED)

@@ -1,0 +1,203 @@
+"""The demo's finished files in CRDS, the JWST pipeline and grizli; `make interop` runs it.
+
+It uses what `make demo` left in demo/work, and no network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+
+from demo import archive, crds_cache, score, subarrays
+from demo import run as demo
+from demo.exposures import Exposure
+from interop import pipeline
+from wfssbkg import StepError, cli, config, layout, mask
+from wfssbkg.layout import Folder
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / "demo" / "config.yaml"
+
+
+@dataclass
+class Bench:
+    """Where things are.
+
+    Attributes
+    ----------
+    work : `~pathlib.Path`
+        Of the demo.
+    place : `~pathlib.Path`
+        What is written here goes there.
+    folders : list of `~wfssbkg.layout.Folder`
+        The demo's combinations.
+    sample : list of `~demo.exposures.Exposure`
+        The first exposure of each field.
+    """
+
+    work: Path
+    place: Path
+    folders: list[Folder]
+    sample: list[Exposure]
+
+    def truth(self, combination: str) -> np.ndarray:
+        """The background of a combination, flat field out."""
+        return fits.getdata(self.work / "archive" / "truth" / f"{combination}.fits", "SCI")
+
+    def run(self, *command: str | Path, cwd: Path = ROOT, **environment: str | Path) -> str:
+        """Run a program; returns what it says.
+
+        Raises
+        ------
+        StepError
+            If it fails.
+        """
+        more = {name: str(value) for name, value in environment.items()}
+        done = subprocess.run(
+            list(map(str, command)), cwd=cwd, env=os.environ | more, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        if done.returncode:
+            words = " ".join(map(str, command))[:100]
+            raise StepError(f"{words} ... ended with {done.returncode}:\n{done.stdout[-3000:]}")
+        return done.stdout
+
+
+def in_crds(bench: Bench) -> Iterator[str]:
+    """Certify the files with the flat field in; yields what is wrong."""
+    print("\nCRDS: python -m crds.certify")
+    for folder in bench.folders:
+        said = bench.run(sys.executable, "-m", "crds.certify", folder.finished_unflat)
+        counts = [line.split(" - ")[-1].strip() for line in said.splitlines()[-3:-1]]
+        cli.say(f"{folder.finished_unflat.name}: {', '.join(counts)}")
+        if counts != ["0 errors", "0 warnings"]:
+            yield f"{folder.finished_unflat.name} is not certified"
+
+
+def in_pipeline(bench: Bench) -> Iterator[str]:
+    """Subtract the sky of full frames and subarrays; yields what is wrong."""
+    print("\nJWST pipeline: BackgroundStep; per cent of the sky")
+    print(f"  {'exposure':40}{'subarray':10}{'factor':>9}{'residual':>10}")
+    rates = dict(rate_files(bench))
+    bench.run(sys.executable, "makeMask.py", "--config", CONFIG, "--wfss-mask", *rates)
+    for folder in bench.folders:
+        own = [rate for rate, spec in rates.items() if spec.combination == str(folder.combination)]
+        truth = bench.truth(str(folder.combination))
+        said = bench.run(sys.executable, "-m", "interop.pipeline", folder.finished_unflat, *own)
+        for told in map(json.loads, (x for x in said.splitlines() if x.startswith("{"))):
+            spec = rates[Path(told["rate"])]
+            level = pipeline.true_factor(spec, truth)
+            factor, residual = told["factor"] / level - 1, told["residual"] / level
+            cli.say(f"{spec.rootname:40}{spec.subarray:10}{factor:9.3%}{residual:10.3%}")
+            good = abs(factor) < pipeline.FACTOR and abs(residual) < pipeline.RESIDUAL
+            if told["status"] != "COMPLETE" or not good:
+                yield f"BackgroundStep of {spec.rootname}, {spec.subarray}: {told['status']}"
+
+
+def rate_files(bench: Bench) -> Iterator[tuple[Path, Exposure]]:
+    """The sample as full frames, and as the subarrays of its grism."""
+    from stdatamodels.jwst import datamodels
+
+    for spec in bench.sample:
+        shutil.copy(bench.work / "archive" / spec.filename, bench.place)
+        yield bench.place / spec.filename, spec
+        letter = spec.grating[-1]
+        with datamodels.open(str(bench.work / "archive" / spec.filename)) as frame:
+            for name in (f"WFSS64{letter}", f"WFSS128{letter}"):
+                path = bench.place / f"{name}-{spec.filename}"
+                subarrays.cut(frame, name).save(path)
+                yield path, replace(spec, subarray=name)
+
+
+def in_grizli(bench: Bench, python: Path) -> Iterator[str]:
+    """Subtract the sky of full frames, with our files and without; yields what is wrong."""
+    ours, theirs = bench.place / "ours", bench.place / "official"
+    for home in (ours, theirs):
+        (home / "CONF").mkdir(parents=True)
+    files = [Path(shutil.copy(folder.finished, ours / "CONF")) for folder in bench.folders]
+    before = [checksum(path) for path in files]
+    results = {home: dict(residuals(bench, home, python)) for home in (theirs, ours)}
+
+    print("\ngrizli: visit_grism_sky; RMS of what is left, per cent of the sky")
+    print(f"  {'exposure':40}{'level':>18}{'8-px smoothed':>22}")
+    print(f"  {'':40}{'official':>10}{'ours':>8}{'official':>14}{'ours':>8}")
+    table = np.array([[results[home][spec] for home in (theirs, ours)] for spec in bench.sample])
+    mean = np.sqrt(np.mean(table**2, axis=0))
+    names = [spec.rootname for spec in bench.sample]
+    for name, (other, own) in zip([*names, "all"], [*table, mean], strict=True):
+        values = f"{abs(other[0]):10.3%}{abs(own[0]):8.3%}{other[1]:14.3%}{own[1]:8.3%}"
+        cli.say(f"{name:40}{values}")
+    said = (ours / "log.txt").read_text()
+    if said.count("Use local wfssbkg file") != len(bench.sample):
+        yield "grizli did not use our files: see " + str(ours / "log.txt")
+    if [checksum(path) for path in files] != before:
+        yield "grizli changed our files"
+    if not (mean[1] < mean[0]).all():
+        yield "what grizli leaves with our files is not less than with the official ones"
+
+
+def residuals(bench: Bench, home: Path, python: Path) -> Iterator[tuple[Exposure, list[float]]]:
+    """What grizli leaves of each exposure: level and structure, in units of the sky."""
+    # With a read-only cache grizli divides its own copy of the CRDS file by the flat field.
+    environment = {"GRIZLI": home, "CRDS_CONTEXT": crds_cache.CONTEXT, "CRDS_READONLY_CACHE": "1"}
+    bits = mask.flag_bits(["DO_NOT_USE"])
+    for spec in bench.sample:
+        rate = Path(shutil.copy(bench.place / spec.filename, home))
+        said = bench.run(python, ROOT / "interop/grizli_sky.py", rate.name, cwd=home, **environment)
+        with (home / "log.txt").open("a") as log:
+            log.write(said)
+        sky = fits.getdata(layout.wfss_mask(bench.place / spec.filename), "MASK") > 0
+        with fits.open(rate) as hdus:
+            sky &= np.isfinite(hdus["SCI"].data) & (hdus["DQ"].data & bits == 0)
+            left = np.where(sky, hdus["SCI"].data / spec.sky_level, np.nan)
+        rate.unlink()
+        yield spec, [float(np.nanmedian(left)), score.rms(score.smoothed(left))]
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def main() -> int:
+    """Run all three, and report."""
+    parser = argparse.ArgumentParser(prog="python -m interop.run", description=__doc__)
+    parser.add_argument("python", type=Path, help="the Python of grizli's environment")
+    python = parser.parse_args().python.absolute()
+    settings = config.read(CONFIG)
+    clean = [spec for spec in archive.demo_exposures(demo.SEED) if not spec.contamination]
+    bench = Bench(
+        work=settings.working_directory,
+        place=settings.working_directory / "interop",
+        folders=cli.folders(settings),
+        sample=[spec for spec in clean if spec.dither == 1],
+    )
+    for folder in bench.folders:
+        if not folder.finished_unflat.exists():
+            raise StepError(f"{folder.finished_unflat} does not exist. Run make demo first")
+    os.environ.update(demo.environment(bench.work))
+    shutil.rmtree(bench.place, ignore_errors=True)
+    bench.place.mkdir()
+    print("The demo's finished files where they are to be used")
+    wrong = [*in_crds(bench), *in_pipeline(bench), *in_grizli(bench, python)]
+    for text in wrong:
+        print(f"FAILED: {text}", file=sys.stderr)
+    if not wrong:
+        print("\nAll passed.")
+        shutil.rmtree(bench.place)
+    return cli.SOME_FAILED if wrong else cli.ALL_DONE
+
+
+if __name__ == "__main__":
+    cli.run(main)
