@@ -48,7 +48,6 @@ def make_background(run: cli.Run, folder: Folder) -> None:
     table = exposures.read(folder.table)
     names = candidates(table, folder)
     cli.warn_if_doubtful(folder, len(names))
-    check_masks(run, folder, names)
     settings = fingerprint(run.config.mask, run.config.combine)
     if not run.overwrite and is_current(folder, names, settings):
         cli.say(f"{folder.background} is up to date: nothing to do")
@@ -102,17 +101,6 @@ def candidates(table: Table, folder: Folder) -> list[str]:
     return names
 
 
-def check_masks(run: cli.Run, folder: Folder, names: list[str]) -> None:
-    """See that the masks are of the settings that the background will claim."""
-    for name in names:
-        path = folder.masked(name)
-        if masked.read_header(path).get("SETTINGS") != fingerprint(run.config.mask):
-            raise StepError(
-                f"{path} was made with other settings of mask than the config has. "
-                "Run makeMask.py first"
-            )
-
-
 def is_current(folder: Folder, names: list[str], settings: str) -> bool:
     """Whether the background is there and made of these exposures with these settings."""
     sources = [folder.masked(name) for name in names]
@@ -125,9 +113,7 @@ def normalise(run: cli.Run, folder: Folder, table: Table, names: list[str]) -> l
     """Measure the levels into the table, and reject what is not fit; returns the fit ones."""
     settings = run.config.combine
     members = [Exposure.of(folder, name) for name in names]
-    table["weight"][:] = np.nan
-    for exposure in members:
-        exposures.mark(table, exposure.name, **masked.reference_files(exposure.masked))
+    note_origins(run, table, members)
     jobs = [(exposure, settings) for exposure in members]
     for (exposure, _), outcome in each(run, sample.measure, jobs, description="levels"):
         if isinstance(outcome, StepError):
@@ -147,6 +133,19 @@ def normalise(run: cli.Run, folder: Folder, table: Table, names: list[str]) -> l
             )
     exposures.reject_crowded(table, settings.maximum_masked_fraction)
     return still_fit(run, folder, table, members)
+
+
+def note_origins(run: cli.Run, table: Table, members: list[Exposure]) -> None:
+    """Note the flat fields in the table; see that the masks are of the settings in the config."""
+    table["weight"][:] = np.nan
+    for exposure in members:
+        header, _ = masked.read_headers(exposure.masked)
+        if header.get("SETTINGS") != fingerprint(run.config.mask):
+            raise StepError(
+                f"{exposure.masked} was made with other settings of mask than the config has. "
+                "Run makeMask.py first"
+            )
+        exposures.mark(table, exposure.name, **masked.flat_field_used(header))
 
 
 def still_fit(

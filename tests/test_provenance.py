@@ -85,7 +85,7 @@ def test_every_exposure_is_told_with_its_part_or_the_reason(finished, archive):
         assert np.isnan(inputs["weight"][~accepted]).all()
         assert inputs["weight"][accepted].sum() == pytest.approx(1, abs=1e-5)
         for row in inputs[accepted]:
-            header = masked.read_header(folder.masked(row["productFilename"]))
+            header, _ = masked.read_headers(folder.masked(row["productFilename"]))
             assert header["R_FLAT"] == f"crds://{row['flat']}"
             assert row["crds_context"] == "jwst_9001.pmap"
 

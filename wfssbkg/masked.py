@@ -128,21 +128,20 @@ def read_headers(path: Path) -> tuple[fits.Header, fits.Header]:
         raise _unreadable(path, error, "makeMask.py") from None
 
 
-def reference_files(path: Path) -> dict[str, str]:
+def flat_field_used(header: fits.Header) -> dict[str, str]:
     """
     The flat field of a masked exposure, and the CRDS context that chose it.
+
+    Parameters
+    ----------
+    header : `~astropy.io.fits.Header`
+        The primary one.
 
     Returns
     -------
     dict
-        flat, crds_context: as in the exposure table.
-
-    Raises
-    ------
-    StepError
-        If the file cannot be read.
+        flat, crds_context: columns of the exposure table.
     """
-    header = read_header(path)
     flat = str(header.get("R_FLAT", "")).removeprefix("crds://")
     return {"flat": flat, "crds_context": str(header.get("CRDS_CTX", ""))}
 
