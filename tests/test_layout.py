@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from wfssbkg.layout import Combination, Folder, replacing
+from wfssbkg.layout import Combination, Folder, replacing, wfss_mask
 
 FOLDER = Folder(Combination("GR150C", "F115W"), Path("/w"), Path("/o"))
 
@@ -12,6 +12,7 @@ def test_names_that_others_rely_on():
     name = "jw01089001001_02101_00001_nis_rate.fits"
     assert FOLDER.rate(name) == Path("/w/GR150C-F115W") / name
     assert FOLDER.masked(name).name == "jw01089001001_02101_00001_nis_masked.fits"
+    assert wfss_mask(Path("/r") / name) == Path("/r/jw01089001001_02101_00001_nis_wfssmask.fits")
     assert FOLDER.background == Path("/w/GR150C-F115W/background.fits")
     assert FOLDER.finished == Path("/o/nis-f115w-gr150c_skyflat.fits")
     assert FOLDER.finished_unflat == Path("/o/nis-f115w-gr150c_skyflat_unflat.fits")
