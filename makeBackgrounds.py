@@ -175,17 +175,20 @@ def reject(table: Table, exposure: Exposure, reason: str) -> None:
 
 
 def combine_all(
-    run: cli.Run, members: list[Exposure], common: np.ndarray | None, *, in_cells: bool = False
+    run: cli.Run,
+    members: list[Exposure],
+    common: np.ndarray | None,
+    *,
+    in_cells: bool = False,
+    bands: list[slice] | None = None,
 ) -> list[np.ndarray]:
     """Combine the exposures, or their cells, in as many bands of rows as the memory asks for.
 
     Returns the background, its uncertainty, the number of exposures that count, and which pixels
     are bad in all of them; and the information in each exposure, a row for each band.
     """
-    shape = members[0].cells_shape if in_cells else members[0].shape
     workers = parallel.worker_count(run.config.compute)
-    memory = combine.band_memory(run.config.compute.memory_gb, workers)
-    bands = list(combine.bands(*shape, len(members), memory, step=cells.SIZE))
+    bands = bands or all_bands(run, members, in_cells=in_cells)
     size = -(-len(bands) // (2 * workers))
     parts = [bands[first : first + size] for first in range(0, len(bands), size)]
     jobs = [(part, members, common, run.config.combine, in_cells) for part in parts]
@@ -193,6 +196,14 @@ def combine_all(
         combine_bands, jobs, workers=workers, description="combining", unit="part"
     )
     return [np.concatenate(images) for images in zip(*results, strict=True)]
+
+
+def all_bands(run: cli.Run, members: list[Exposure], *, in_cells: bool) -> list[slice]:
+    """Bands of rows that fit into the memory, from the first row to the last."""
+    shape = members[0].cells_shape if in_cells else members[0].shape
+    workers = parallel.worker_count(run.config.compute)
+    memory = combine.band_memory(run.config.compute.memory_gb, workers)
+    return list(combine.bands(*shape, len(members), memory, step=cells.SIZE))
 
 
 def combine_bands(bands: list[slice], *others: Any) -> list[np.ndarray]:
@@ -285,8 +296,10 @@ def difference_of_halves(run: cli.Run, members: list[Exposure], common: np.ndarr
     weights = [information[half].sum() for half in halves]
     if not all(halves):
         return 0.0
+    bands = all_bands(run, members, in_cells=True)[::4]  # enough to tell how large it is
     (one, one_err, *_), (other, other_err, *_) = (
-        combine_all(run, [members[k] for k in half], common, in_cells=True) for half in halves
+        combine_all(run, [members[k] for k in half], common, in_cells=True, bands=bands)
+        for half in halves
     )
     widths = (cells.SIZE, 1) if members[0].along_x else (1, cells.SIZE)
     excess = combine.excess(one - other, np.hypot(one_err, other_err), widths)

@@ -184,6 +184,41 @@ def test_bands_are_of_whole_steps(rows, memory):
     assert not any(band.start % 4 or band.stop % 4 for band in bands)
 
 
+@given(
+    n=st.integers(1, 12),
+    seed=st.integers(0, 9999),
+    outliers=st.floats(0, 0.3),
+    clip_sigma=st.floats(0.5, 6),
+)
+def test_weighted_mean_leaves_out_what_is_far_from_the_weighted_median(
+    n, seed, outliers, clip_sigma
+):
+    rng = np.random.default_rng(seed)
+    noise = rng.uniform(0.01, 0.1, (n, 4, 5)).astype(np.float32)
+    values = rng.normal(1, noise).astype(np.float32)
+    values[rng.random(values.shape) < outliers] += 0.5
+    missing = rng.random(values.shape) < 0.2
+    values[missing] = noise[missing] = np.nan
+    mean, err, number = combine.weighted_mean(values, noise, clip_sigma)
+    for y, x in np.ndindex(4, 5):
+        known = np.isfinite(values[:, y, x])
+        v, s = values[known, y, x].astype(float), noise[known, y, x].astype(float)
+        if not len(v):
+            assert np.isnan([mean[y, x], err[y, x]]).all()
+            assert number[y, x] == 0
+            continue
+        order = np.argsort(v, kind="stable")
+        reached = np.cumsum(1 / s[order]) >= 0.5 * np.sum(1 / s) * (1 - 1e-12)
+        middle = v[order][np.argmax(reached)]
+        off = (v - middle) ** 2 / (s**2 + np.pi / 2 / np.sum(s**-2))
+        kept = off <= clip_sigma**2
+        if np.abs(off / clip_sigma**2 - 1).min() < 1e-6:  # rounding decides
+            continue
+        assert number[y, x] == kept.sum()
+        assert mean[y, x] == pytest.approx(np.average(v[kept], weights=s[kept] ** -2), rel=1e-5)
+        assert err[y, x] == pytest.approx(np.sum(s[kept] ** -2) ** -0.5, rel=1e-5)
+
+
 def test_excess_is_what_noise_does_not_explain():
     rng = np.random.default_rng(12)
     err = np.full((400, 500), 0.02)

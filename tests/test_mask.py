@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from wfssbkg import StepError, mask
@@ -119,3 +121,17 @@ def test_bad_pixels_are_no_sources():
     image[bad] = np.nan
     found = mask.find_sources(image, np.ones(SHAPE), bad, **SETTINGS)
     assert not found.any()
+
+
+@given(
+    radius=st.integers(0, 12),
+    shape=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    seed=st.integers(0, 99),
+)
+def test_grown_masks_hold_all_that_is_near(radius, shape, seed):
+    marked = np.random.default_rng(seed).random(shape) < 0.02
+    near = np.zeros(shape, dtype=bool)
+    y, x = np.indices(shape)
+    for y0, x0 in np.argwhere(marked):
+        near |= (y - y0) ** 2 + (x - x0) ** 2 <= radius**2
+    np.testing.assert_array_equal(mask.grow(marked, radius), near)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import bottleneck as bn
 import numpy as np
 from numpy.polynomial import legendre
 from scipy import ndimage
@@ -198,8 +199,8 @@ def _columns(background: np.ndarray, *, along_x: bool) -> np.ndarray:
     """Stripes that do not vary slowly with x, (4, nx); see `of_background`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # columns without any value
-        columns = np.nanmedian(background, axis=0)
-        rows = np.nanmedian(background / columns, axis=1)
+        columns = bn.nanmedian(background, axis=0)
+        rows = bn.nanmedian(background / columns, axis=1)
         flat = background / (columns * rows[:, np.newaxis]) - 1
         parts = np.array(
             [
