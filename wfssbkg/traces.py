@@ -97,8 +97,8 @@ def average(
         0 and infinity where next to nothing is known.
     """
     along, across = scale[0] / SIZE, scale[1]
-    # A coarser grid of more than one of its cells a standard deviation loses nothing.
-    bins = tuple(2 ** int(max(np.log2(width / 1.2), 0)) for width in (across, along))
+    # A coarser grid of at least two of its cells a standard deviation loses nothing.
+    bins = tuple(2 ** int(max(np.log2(width / 2), 0)) for width in (across, along))
     total, information = (cells.binned(image, bins) for image in (residual * weight, weight))
     widths = across / bins[0], along / bins[1]
     total, mean_weight = (
