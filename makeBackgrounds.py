@@ -187,22 +187,21 @@ def combine_all(
     Returns the background, its uncertainty, the number of exposures that count, and which pixels
     are bad in all of them; and the information in each exposure, a row for each band.
     """
-    workers = parallel.worker_count(run.config.compute)
+    workers, _ = parallel.capacity(run.config.compute)
     bands = bands or all_bands(run, members, in_cells=in_cells)
     size = -(-len(bands) // (2 * workers))
     parts = [bands[first : first + size] for first in range(0, len(bands), size)]
     jobs = [(part, members, common, run.config.combine, in_cells) for part in parts]
-    results = parallel.run_in_order(
-        combine_bands, jobs, workers=workers, description="combining", unit="part"
-    )
+    options = {"compute": run.config.compute, "description": "combining", "unit": "part"}
+    results = parallel.run_in_order(combine_bands, jobs, **options)
     return [np.concatenate(images) for images in zip(*results, strict=True)]
 
 
 def all_bands(run: cli.Run, members: list[Exposure], *, in_cells: bool) -> list[slice]:
     """Bands of rows that fit into the memory, from the first row to the last."""
     shape = members[0].cells_shape if in_cells else members[0].shape
-    workers = parallel.worker_count(run.config.compute)
-    memory = combine.band_memory(run.config.compute.memory_gb, workers)
+    workers, memory_gb = parallel.capacity(run.config.compute)
+    memory = combine.band_memory(memory_gb, workers)
     return list(combine.bands(*shape, len(members), memory, step=cells.SIZE))
 
 
@@ -311,8 +310,8 @@ def each(
     run: cli.Run, function: Callable[..., Any], jobs: list[tuple], **options: str
 ) -> Iterator[tuple[tuple, Any]]:
     """Call a function for each job in parallel; yields job and outcome."""
-    workers = parallel.worker_count(run.config.compute, need_gb=WORKER_GB)
-    yield from parallel.run(function, jobs, workers=workers, **options)
+    compute = run.config.compute
+    yield from parallel.run(function, jobs, compute=compute, need_gb=WORKER_GB, **options)
 
 
 def report(folder: Folder, background: products.Background, accepted: list[Exposure]) -> None:

@@ -108,11 +108,9 @@ def mask_combination(run: cli.Run, folder: Folder) -> None:
             folder.masked(rate.name), rate=rate, settings=fingerprint(settings)
         )
     ]
-    workers = parallel.worker_count(run.config.compute, need_gb=WORKER_GB, jobs=len(jobs))
+    options = {"compute": run.config.compute, "need_gb": WORKER_GB, "description": "masking"}
     failures = []
-    for (rate, *_), outcome in parallel.run(
-        mask_exposure, jobs, workers=workers, description="masking"
-    ):
+    for (rate, *_), outcome in parallel.run(mask_exposure, jobs, **options):
         if isinstance(outcome, StepError):
             failures.append(f"{rate.name} failed: {outcome}")
             exposures.mark(table, rate.name, status=exposures.FAILED, reason=str(outcome))
@@ -145,11 +143,9 @@ def wfss_masks(run: cli.Run, rates: list[Path]) -> int:
         if not rate.is_file():
             raise ConfigError(f"--wfss-mask {rate}: there is no such file. Expected rate files")
     jobs = [(rate, layout.wfss_mask(rate), run.config.mask) for rate in dict.fromkeys(rates)]
-    workers = parallel.worker_count(run.config.compute, need_gb=WORKER_GB, jobs=len(jobs))
+    options = {"compute": run.config.compute, "need_gb": WORKER_GB, "description": "masking"}
     failed = False
-    for (_, output, _), outcome in parallel.run(
-        write_wfss_mask, jobs, workers=workers, description="masking"
-    ):
+    for (_, output, _), outcome in parallel.run(write_wfss_mask, jobs, **options):
         failed |= isinstance(outcome, StepError)
         cli.say(f"FAILED: {outcome}" if isinstance(outcome, StepError) else f"wrote {output}")
     return cli.SOME_FAILED if failed else cli.ALL_DONE

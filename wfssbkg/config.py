@@ -15,6 +15,8 @@ DEFAULTS = Path(__file__).resolve().parents[1] / "config.yaml"
 # Filters with enough public data and no features that the recipe cannot reproduce (seed README).
 RECOMMENDED_FILTERS = ("F115W", "F150W", "F200W")
 
+LOCAL = "processes"  # as compute.scheduler: on this machine
+
 Filter = Literal["F090W", "F115W", "F140M", "F150W", "F158M", "F200W"]
 Grating = Literal["GR150C", "GR150R", "CLEAR"]
 
@@ -188,7 +190,13 @@ class Compute(_Section):
         int | None, _setting("a whole number from 1 to 1024, or null", ge=1, le=1024)
     ]
     memory_gb: Annotated[float, _setting("GB, from 1 to 10000", ge=1, le=10000)]
-    scheduler: Annotated[Literal["processes"], _setting("processes")]
+    scheduler: Annotated[
+        str,
+        _setting(
+            f"{LOCAL}, or the address of a Dask scheduler, tcp://host:port",
+            pattern=rf"^({LOCAL}|tcp://[^\s:/]+:\d{{1,5}})$",
+        ),
+    ]
 
 
 class Config(_Section):
