@@ -71,7 +71,7 @@ import time
 from wfssbkg import parallel
 
 def wait(number):
-    os.write(1, b"begun\n")  # in one piece
+    os.write(1, b"begun\\n")  # in one piece
     time.sleep(60)
 
 if __name__ == "__main__":
