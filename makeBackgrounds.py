@@ -62,7 +62,8 @@ def make_background(run: cli.Run, folder: Folder) -> None:
     *images, information = combine_all(run, accepted, common)
     background = products.Background(*images, table)
     for name in names:
-        folder.cells(name).unlink(missing_ok=True)
+        for temporary in (folder.cells(name), folder.findings(name)):
+            temporary.unlink(missing_ok=True)
     background.systematic = float(np.hypot(left, destripe(run, folder, background, chance)))
     for exposure, weight in zip(accepted, combine.shares(information), strict=True):
         exposures.mark(table, exposure.name, level=exposure.level, weight=weight)
@@ -268,6 +269,7 @@ def refine_all(
                 reject(table, exposure, str(outcome))
             else:
                 exposure.level = outcome.level
+                exposure.findings.replace(exposure.refined)
                 found[exposure.name] = outcome
     examined = [(exposure, found[exposure.name]) for exposure in members if exposure.name in found]
     for exposure, reason in refine.unfit(examined, fluxes, settings):

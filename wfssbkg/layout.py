@@ -88,6 +88,10 @@ class Folder:
         """The refined mask, faint light and stripes of an exposure, from makeBackgrounds.py."""
         return self.path / (filename.removesuffix("_rate.fits") + "_refined.fits")
 
+    def findings(self, filename: str) -> Path:
+        """What will be the refined file of an exposure when its field is done."""
+        return self.path / (filename.removesuffix("_rate.fits") + "_findings.fits")
+
     def cells(self, filename: str) -> Path:
         """An exposure averaged over cells, there while makeBackgrounds.py works."""
         return self.path / (filename.removesuffix("_rate.fits") + "_cells.fits")

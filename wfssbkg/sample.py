@@ -23,8 +23,9 @@ class Exposure:
     ----------
     name : str
         File name of the rate file.
-    masked, cells, refined : `~pathlib.Path`
-        The files of `wfssbkg.masked`.
+    masked, cells, refined, findings : `~pathlib.Path`
+        The files of `wfssbkg.masked`. A refinement reads `refined` and writes `findings`, so that
+        it can be done again from the start if its worker is killed.
     along_x : bool
         Whether the grism disperses along x.
     direct : bool
@@ -41,6 +42,7 @@ class Exposure:
     masked: Path
     cells: Path
     refined: Path
+    findings: Path
     along_x: bool
     direct: bool = False
     level: float = np.nan
@@ -51,9 +53,9 @@ class Exposure:
     @classmethod
     def of(cls, folder: Folder, name: str) -> Exposure:
         """The exposure of a rate file."""
-        files = folder.masked(name), folder.cells(name), folder.refined(name)
+        files = (folder.masked, folder.cells, folder.refined, folder.findings)
         kind = folder.combination
-        return cls(name, *files, along_x=kind.along_x, direct=kind.direct)
+        return cls(name, *(file(name) for file in files), along_x=kind.along_x, direct=kind.direct)
 
     def read(
         self, rows: slice, common: np.ndarray | None
@@ -174,6 +176,6 @@ def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, fits.H
         value[some], (source | np.isnan(noise))[some], border=tuple(borders), sigma=sigma
     )
     masked.write_cells(exposure.cells, value, noise)
-    nothing = np.zeros(source.shape, dtype=np.float32)
-    masked.write_refined(exposure.refined, source, nothing, nothing[: stripes.AMPLIFIERS])
-    return level, traces.pixel_noise(cells.weight(noise)), pointing, saturated
+    nothing, typical = np.zeros(source.shape, np.float32), traces.pixel_noise(cells.weight(noise))
+    masked.write_refined(exposure.refined, source, nothing, nothing[: stripes.AMPLIFIERS], typical)
+    return level, typical, pointing, saturated
