@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import NAMES, ROOT
-from wfssbkg import exposures, products
+from wfssbkg import cli, exposures, parallel, products
+from wfssbkg.config import Compute
 from wfssbkg.layout import Combination, Folder
 
 DASK = str(Path(sys.executable).with_name("dask"))
@@ -130,12 +131,12 @@ def test_a_worker_that_is_killed_changes_nothing(finished, archive, tmp_path, mo
     assert_same(folder, finished[1][1])
 
 
-def test_a_scheduler_that_does_not_answer_is_one_message(finished, archive, tmp_path):
-    config, _ = local_copy(finished, archive, tmp_path, 0, "tcp://127.0.0.1:9")
-    done = archive.run("makeMask.py", config)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stdout + done.stderr
-    (line,) = done.stderr.splitlines()
+def test_a_scheduler_that_does_not_answer_is_one_message(capsys, monkeypatch):
+    monkeypatch.setattr(parallel, "CONNECT_TIMEOUT", 1)
+    compute = Compute(workers=None, memory_gb=4, scheduler="tcp://127.0.0.1:9")
+    with pytest.raises(SystemExit, match="1"):
+        cli.run(lambda: parallel.run_in_order(abs, [(1,)], compute=compute, description="x"))
+    (line,) = capsys.readouterr().err.splitlines()
     assert "tcp://127.0.0.1:9" in line
     assert "dask scheduler" in line
 

@@ -68,6 +68,12 @@ def say(text: str) -> None:
     print("  " + text.replace("\n", "\n  "), flush=True)
 
 
+def say_any(text: str) -> None:
+    """Say something, if there is something to say."""
+    if text:
+        say(text)
+
+
 def warn_if_doubtful(folder: Folder, at_hand: int) -> None:
     """
     Say why the result of an unusual filter needs a second look.

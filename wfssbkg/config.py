@@ -93,6 +93,7 @@ class Query(_Section):
     star_radius: Annotated[float, _setting("arcmin, above 0, at most 60", gt=0, le=60)]
     mast_url: Annotated[str, _setting("an http(s) address", pattern=r"^https?://\S+$")]
     gaia_url: Annotated[str, _setting("an http(s) address", pattern=r"^https?://\S+$")]
+    keep_rates: Annotated[bool, _setting("true or false")]
     connections: Annotated[int, _setting("a whole number from 1 to 32", ge=1, le=32)]
     attempts: Annotated[int, _setting("a whole number from 1 to 20", ge=1, le=20)]
     timeout: Annotated[float, _setting("seconds, above 0, at most 3600", gt=0, le=3600)]

@@ -184,13 +184,16 @@ def fates(table: Table) -> dict[str, list[str]]:
 
 
 def to_process(table: Table, folder: Folder) -> list[Path]:
-    """The rate files to work on: of the accepted exposures, and of those that failed before.
+    """The rate files to work on: of all exposures but those that the query's rules leave out.
 
-    An exposure whose download failed is not among them.
+    An exposure whose download failed is not among them; one that was rejected is, since its
+    background is made again with the others.
     """
     rows = [(row["status"], rate_path(row, folder)) for row in table]
     return [
-        rate for status, rate in rows if status == ACCEPTED or (status == FAILED and rate.exists())
+        rate
+        for status, rate in rows
+        if status in (ACCEPTED, REJECTED) or (status == FAILED and rate.exists())
     ]
 
 
@@ -202,9 +205,14 @@ def rate_path(row: Table.Row, folder: Folder) -> Path:
     row : `~astropy.table.Row`
     folder : `~wfssbkg.layout.Folder`
     """
-    if row["dataURI"].startswith("mast:"):
+    if is_downloaded(row):
         return folder.rate(row["productFilename"])
     return Path(row["dataURI"])
+
+
+def is_downloaded(row: Table.Row) -> bool:
+    """Whether the rate file of a table row is ours, from MAST, and not one of the user's own."""
+    return row["dataURI"].startswith("mast:")
 
 
 def latest(table: Table) -> str:

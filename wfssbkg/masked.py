@@ -28,6 +28,7 @@ def write(
     header: fits.Header,
     pointing: fits.Header,
     saturated: int,
+    fraction: float,
     settings: str,
 ) -> None:
     """
@@ -46,11 +47,14 @@ def write(
         Its world coordinates.
     saturated : int
         From `wfssbkg.mask.saturated_length`.
+    fraction : float
+        Masked part of the science pixels.
     settings : str
         Fingerprint of the settings it was made with.
     """
     primary = _primary(path, header, settings)
     primary.header["SATLEN"] = (saturated, "px of trace saturated from the first group on")
+    primary.header["MASKFRAC"] = (fraction, "masked part of the science pixels")
     hdus = [
         primary,
         fits.ImageHDU(np.asarray(sci, dtype=np.float32), name="SCI"),
@@ -98,9 +102,19 @@ def _primary(path: Path, header: fits.Header, settings: str) -> fits.PrimaryHDU:
     return primary
 
 
+def is_written(path: Path, *images: np.ndarray) -> bool:
+    """Whether SCI, ERR and MASK of a file are these, to the last bit."""
+    return all(
+        np.array_equal(one.view(np.uint8), other.view(np.uint8))
+        for one, other in zip(read(path), images, strict=True)
+    )
+
+
 def is_current(path: Path, *, rate: Path, settings: str) -> bool:
     """
     Whether a masked exposure is there, made with these settings, and no older than its rate file.
+
+    The rate file may be gone (query.keep_rates).
 
     Parameters
     ----------
@@ -110,7 +124,8 @@ def is_current(path: Path, *, rate: Path, settings: str) -> bool:
     """
     try:
         made_with = fits.getval(path, "SETTINGS")
-        return made_with == settings and path.stat().st_mtime >= rate.stat().st_mtime
+        is_older = rate.exists() and path.stat().st_mtime < rate.stat().st_mtime
+        return made_with == settings and not is_older
     except (OSError, KeyError):
         return False
 

@@ -33,7 +33,7 @@ _kept: dict[str, Any] = {}  # the workers, and what was asked for when they were
 
 # Below this a worker that has loaded the JWST pipeline or a band of exposures cannot do its work.
 LEAST_WORKER_GB = 0.5
-CONNECT_TIMEOUT = 30  # s; for a scheduler on a busy login node
+CONNECT_TIMEOUT = 10  # s; for a scheduler on a busy login node
 OF_THE_USER = ("CRDS_", "WFSSBKG_")  # environment variables that bear on the work begin so
 
 _KILLED = (
