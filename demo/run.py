@@ -109,9 +109,10 @@ def _watch(process: psutil.Process, usage: Usage) -> None:
 
 
 def _memory(process: psutil.Process) -> int:
-    """Resident memory in bytes; pages shared between processes count in each."""
+    """Memory in bytes; on Linux, a page that processes share counts in parts, once in the sum."""
     try:
-        return process.memory_info().rss
+        memory = process.memory_full_info()
+        return getattr(memory, "pss", memory.rss)
     except psutil.Error:
         return 0
 

@@ -127,6 +127,12 @@ def star_catalog(working_directory: Path, g_limit: float) -> Path:
     return working_directory / f"gaia_g{g_limit:g}.fits"
 
 
+def of_exposures(folder: Folder) -> Iterator[Path]:
+    """All files of exposures in the folder of a combination, those not finished yet as well."""
+    for pattern in ("jw*.fits", f"{_UNFINISHED}jw*.fits"):
+        yield from folder.path.glob(pattern)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """
