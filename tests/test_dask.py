@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import NAMES, ROOT
 from wfssbkg import cli, exposures, parallel, products
-from wfssbkg.config import Compute
+from wfssbkg.config import Compute, ConfigError, read
 from wfssbkg.layout import Combination, Folder
 
 DASK = str(Path(sys.executable).with_name("dask"))
@@ -141,9 +141,8 @@ def test_a_scheduler_that_does_not_answer_is_one_message(capsys, monkeypatch):
     assert "dask scheduler" in line
 
 
-def test_addresses_that_are_none(archive, tmp_path):
-    for address in ("tcp://host", "node7:8786", "dask"):
-        config = archive.config(tmp_path, compute={"scheduler": address})
-        done = archive.run("makeMask.py", config)
-        assert done.returncode == 2
-        assert "tcp://host:port" in done.stderr
+@pytest.mark.parametrize("address", ["tcp://host", "node7:8786", "dask", "tcp://a b:1"])
+def test_addresses_that_are_none(tmp_path, address):
+    (tmp_path / "c.yaml").write_text(f"compute:\n  scheduler: {address}\n")
+    with pytest.raises(ConfigError, match="tcp://host:port"):
+        read(tmp_path / "c.yaml")

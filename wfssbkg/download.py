@@ -65,9 +65,7 @@ def download(
     StepError
         If the disk is too small for them.
     """
-    wanted = [
-        row for row in table if row["status"] != exposures.EXCLUDED and exposures.is_downloaded(row)
-    ]
+    wanted = [row for row in table if exposures.is_downloaded(row) and _is_wanted(row, folder)]
     missing = [
         row
         for row in wanted
@@ -100,6 +98,14 @@ def _is_there(row: Table.Row, folder: Folder) -> bool:
     except StepError:
         return False
     return True
+
+
+def _is_wanted(row: Table.Row, folder: Folder) -> bool:
+    """Accepted or failed; a rejected one may have to be masked again, if it was masked at all."""
+    masked_once = row["status"] == exposures.REJECTED and (
+        folder.masked(row["productFilename"]).exists()
+    )
+    return masked_once or row["status"] in (exposures.ACCEPTED, exposures.FAILED)
 
 
 def _is_masked(row: Table.Row, folder: Folder, query: Query, settings: str) -> bool:

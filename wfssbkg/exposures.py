@@ -184,16 +184,18 @@ def fates(table: Table) -> dict[str, list[str]]:
 
 
 def to_process(table: Table, folder: Folder) -> list[Path]:
-    """The rate files to work on: of all exposures but those that the query's rules leave out.
+    """The rate files to work on: of the accepted exposures, and of those that failed before.
 
-    An exposure whose download failed is not among them; one that was rejected is, since its
-    background is made again with the others.
+    An exposure whose download failed is not among them; one that was rejected is, since
+    makeBackgrounds.py judges it again.
     """
     rows = [(row["status"], rate_path(row, folder)) for row in table]
     return [
         rate
         for status, rate in rows
-        if status in (ACCEPTED, REJECTED) or (status == FAILED and rate.exists())
+        if status == ACCEPTED
+        or (status == FAILED and rate.exists())
+        or (status == REJECTED and (rate.exists() or folder.masked(rate.name).exists()))
     ]
 
 
