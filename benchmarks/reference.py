@@ -28,7 +28,8 @@ def mask(rate: Path) -> np.ndarray:
     from jwst.flatfield import FlatFieldStep
 
     with FlatFieldStep.call(str(rate), configure_log=False) as model:
-        sci, err, bad = model.data.copy(), model.err.copy(), model.dq > 0
+        sci, err = (image.astype(np.float32) for image in (model.data, model.err))
+        bad = model.dq > 0
     bad |= ~np.isfinite(sci) | ~np.isfinite(err)
     sci[bad], err[bad] = 0, 1
     background = sep.Background(sci, mask=bad)

@@ -21,6 +21,10 @@ CRDS_DEFAULTS = {
     "CRDS_PATH": str(Path.home() / "crds_cache"),
 }
 
+# Checking every keyword against its schema as it is set takes a tenth of the time of an exposure,
+# and is for files that are to be archived (environment variable of stdatamodels).
+MODEL_DEFAULTS = {"VALIDATE_ON_ASSIGNMENT": "false"}
+
 
 @dataclass
 class FlatFielded:
@@ -145,7 +149,7 @@ def _check(path: Path) -> fits.Header:
 
 def _call_step(exposure: object, *, name: str, context: str | None, inverse: bool = False):  # noqa: ANN202
     """Run FlatFieldStep; `exposure` is a path or a datamodel."""
-    for key, value in CRDS_DEFAULTS.items():
+    for key, value in (CRDS_DEFAULTS | MODEL_DEFAULTS).items():
         os.environ.setdefault(key, value)
     from jwst.flatfield import FlatFieldStep
 
