@@ -40,7 +40,7 @@ class FlatFielded:
         Data quality flags of exposure and flat field.
     header : `~astropy.io.fits.Header`
         Primary header of the exposure, with R_FLAT and CRDS_CTX as used.
-    pointing : `~astropy.io.fits.Header`
+    pointing : dict
         Its world coordinates, from `wfssbkg.fields.pointing`.
     """
 
@@ -49,7 +49,7 @@ class FlatFielded:
     var_rnoise: np.ndarray
     dq: np.ndarray
     header: fits.Header
-    pointing: fits.Header
+    pointing: fields.Pointing
 
 
 def flat_field(path: Path, *, context: str | None = None) -> FlatFielded:

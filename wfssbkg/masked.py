@@ -11,6 +11,7 @@ import numpy as np
 from astropy.io import fits
 
 from wfssbkg import StepError, __version__
+from wfssbkg.fields import Pointing
 from wfssbkg.layout import replacing
 
 # Bits of the MASK extension; a pixel counts in the background where none is set.
@@ -26,7 +27,7 @@ def write(
     err: np.ndarray,
     mask: np.ndarray,
     header: fits.Header,
-    pointing: fits.Header,
+    pointing: Pointing,
     saturated: int,
     fraction: float,
     settings: str,
@@ -43,7 +44,7 @@ def write(
         Bits BAD and SOURCE.
     header : `~astropy.io.fits.Header`
         Primary header of the exposure.
-    pointing : `~astropy.io.fits.Header`
+    pointing : dict
         Its world coordinates.
     saturated : int
         From `wfssbkg.mask.saturated_length`.

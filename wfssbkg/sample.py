@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numba
 import numpy as np
-from astropy.io import fits
 
 from wfssbkg import cells, combine, fields, masked, stripes, traces
 from wfssbkg.config import Combine
@@ -32,7 +31,7 @@ class Exposure:
         Whether it is a direct image: not dispersed at all.
     level, noise : float
         Of the sky, and of a typical pixel, DN/s.
-    pointing : `~astropy.io.fits.Header`
+    pointing : dict
         World coordinates.
     saturated : int
         Length of the longest trace that was saturated from the first group on, px.
@@ -47,7 +46,7 @@ class Exposure:
     direct: bool = False
     level: float = np.nan
     noise: float = np.nan
-    pointing: fits.Header = field(default_factory=fits.Header)
+    pointing: fields.Pointing = field(default_factory=dict)
     saturated: int = 0
 
     @classmethod
@@ -143,7 +142,7 @@ def _normalised(
     return value, noise
 
 
-def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, fits.Header, int]:
+def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, fields.Pointing, int]:
     """
     Measure an exposure; write its cells, if there is a refinement to come.
 
@@ -152,7 +151,7 @@ def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, fits.H
     level, noise : float
         The sky's level, from the pixels that makeMask.py left unmasked, and the noise of a
         typical pixel, DN/s.
-    pointing : `~astropy.io.fits.Header`
+    pointing : dict
     saturated : int
         As for `Exposure`.
 
