@@ -105,7 +105,7 @@ def _watch(process: psutil.Process, usage: Usage) -> None:
             usage.peak_bytes = max(usage.peak_bytes, sum(_memory(member) for member in family))
         except psutil.NoSuchProcess:
             pass
-        time.sleep(0.1)
+        time.sleep(0.25)  # reading it takes time that the step then lacks
 
 
 def _memory(process: psutil.Process) -> int:
