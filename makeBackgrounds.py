@@ -198,12 +198,22 @@ def combine_all(
     return [np.concatenate(images) for images in zip(*results, strict=True)]
 
 
-def all_bands(run: cli.Run, members: list[Exposure], *, in_cells: bool) -> list[slice]:
-    """Bands of rows that fit into the memory, from the first row to the last."""
-    shape = members[0].cells_shape if in_cells else members[0].shape
+def all_bands(
+    run: cli.Run, members: list[Exposure], *, in_cells: bool, every: int = 1
+) -> list[slice]:
+    """Bands of rows that fit into the memory, from the first row to the last.
+
+    With `every`, only those in one of so many blocks of rows: the same, whatever the memory.
+    """
+    rows, columns = members[0].cells_shape if in_cells else members[0].shape
     workers, memory_gb = parallel.capacity(run.config.compute)
     memory = combine.band_memory(memory_gb, workers)
-    return list(combine.bands(*shape, len(members), memory, step=cells.SIZE))
+    bands = []
+    for first in range(0, rows, every * combine.BAND_ROWS):
+        block = min(combine.BAND_ROWS, rows - first)
+        for band in combine.bands(block, columns, len(members), memory, step=cells.SIZE):
+            bands.append(slice(first + band.start, first + band.stop))
+    return bands
 
 
 def combine_bands(bands: list[slice], *others: Any) -> list[np.ndarray]:
@@ -297,7 +307,7 @@ def difference_of_halves(run: cli.Run, members: list[Exposure], common: np.ndarr
     weights = [information[half].sum() for half in halves]
     if not all(halves):
         return 0.0
-    bands = all_bands(run, members, in_cells=True)[::4]  # enough to tell how large it is
+    bands = all_bands(run, members, in_cells=True, every=4)  # enough to tell how large it is
     (one, one_err, *_), (other, other_err, *_) = (
         combine_all(run, [members[k] for k in half], common, in_cells=True, bands=bands)
         for half in halves
