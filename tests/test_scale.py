@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from benchmarks import accuracy, scale
 from demo import server
+from makeBackgrounds import all_bands
 from tests.conftest import NAMES, SCRIPTS, Archive
-from wfssbkg import exposures, masked
+from wfssbkg import cli, config, exposures, masked
 from wfssbkg.layout import Combination, Folder
+from wfssbkg.sample import Exposure
 
 
 def run_all(archive, config, scripts=SCRIPTS):
@@ -144,3 +147,31 @@ def test_disk_an_exposure_takes(finished, tmp_path):
             total += sum(64 * place["datSpan"] for place in places)
             total += sum(place["datLoc"] - place["hdrLoc"] for place in places)
     assert 38e6 < total < 45e6
+
+
+def test_the_benchmark_makes_many_exposures_of_few(finished, tmp_path):
+    """Links to frames with only the rows in the middle."""
+    (sample,) = accuracy.samples("A", 101)
+    settings = scale.write_config(tmp_path / "many", sample.exposures[0])
+    scale.many(settings, finished[1][0], 20, rows=128)
+    folder = cli.folders(config.read(settings))[0]
+    files = [folder.masked(name) for name in exposures.read(folder.table)["productFilename"]]
+    assert len({path for path in files if path.exists()}) == 20
+    assert len({path.stat().st_ino for path in files}) < 10
+    assert {masked.shape(path) for path in files} == {(128, 256)}
+
+
+def test_blocks_of_rows_do_not_depend_on_the_memory(finished):
+    """Else the uncertainty would, which is measured on some of them."""
+    config_path, folders, _ = finished
+    settings = config.read(config_path)
+    name = exposures.fates(exposures.read(folders[0].table))[exposures.ACCEPTED][0]
+    members = [Exposure.of(folders[0], name)] * 2000
+    rows = []
+    for memory_gb in (1, 1000):
+        compute = settings.compute.model_copy(update={"memory_gb": memory_gb})
+        run = cli.Run(settings.model_copy(update={"compute": compute}), [], False, None)
+        bands = all_bands(run, members, in_cells=True, every=2)
+        rows.append([row for band in bands for row in range(band.start, band.stop)])
+        assert len(bands) > 2 or memory_gb > 1
+    assert rows[0] == rows[1] == [*range(64), *range(128, 192)]
