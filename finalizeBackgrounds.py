@@ -88,7 +88,8 @@ def finish(run: cli.Run, folder: Folder) -> None:
             f"{folder.background} was made with other settings of mask or combine than the config "
             "has. Run makeMask.py and makeBackgrounds.py first"
         )
-    cli.say_any(products.outdated(folder.background, exposures.read(folder.table)))
+    if folder.table.exists():
+        cli.say_any(products.outdated(folder.background, exposures.read(folder.table)))
     outputs = folder.finished, folder.finished_unflat
     if not run.overwrite and all(
         products.is_current(path, settings=settings, sources=[folder.background])

@@ -118,7 +118,7 @@ def mask_combination(run: cli.Run, folder: Folder) -> None:
         for rate in set(rates) - set(done)
         if folder.masked(rate.name).exists() and not rate.exists()
     ]
-    note_fractions(table, folder, done)
+    note_done(table, folder, done)
     wanted = [rate for rate in rates if rate not in {*done, *gone}]
     failures = mask_all(run, folder, table, wanted)
     if not run.config.query.keep_rates:
@@ -146,13 +146,17 @@ def mask_combination(run: cli.Run, folder: Folder) -> None:
     cli.say_any(products.outdated(folder.background, table))
 
 
-def note_fractions(table: Table, folder: Folder, done: list[Path]) -> None:
-    """Take from the masked exposures what a run that was ended did not write into the table."""
-    unknown = set(table["productFilename"][np.isnan(table["masked_fraction"])])
-    for rate in done:
-        if rate.name in unknown:
-            header, _ = masked.read_headers(folder.masked(rate.name))
-            exposures.mark(table, rate.name, masked_fraction=header["MASKFRAC"])
+def note_done(table: Table, folder: Folder, done: list[Path]) -> None:
+    """Note in the table what a run that was killed could not: exposures that are masked."""
+    names = {rate.name for rate in done}
+    for row in table:
+        if row["productFilename"] not in names:
+            continue
+        if row["status"] == exposures.FAILED:
+            row["status"], row["reason"] = exposures.ACCEPTED, ""
+        if np.isnan(row["masked_fraction"]):
+            header, _ = masked.read_headers(folder.masked(row["productFilename"]))
+            row["masked_fraction"] = header.get("MASKFRAC", np.nan)
 
 
 def mask_all(run: cli.Run, folder: Folder, table: Table, rates: list[Path]) -> list[str]:
@@ -180,6 +184,8 @@ def remove_rates(table: Table, folder: Folder, names: set[str]) -> None:
         name = row["productFilename"]
         failed = row["status"] == exposures.FAILED
         if name in names and not failed and exposures.is_downloaded(row):
+            if folder.rate(name).exists():
+                masked.read(folder.masked(name))  # an error if it is not whole
             folder.rate(name).unlink(missing_ok=True)
 
 

@@ -171,11 +171,12 @@ def outdated(path: Path, table: Table) -> str:
     str
         Empty if the exposures are those it was made of, or there is no background yet.
     """
-    if not path.exists():
+    try:
+        made_of = exposures.read(path)
+    except StepError:  # makeBackgrounds.py will tell
         return ""
     now, then = (
-        set(rows["productFilename"][np.isin(rows["status"], _JUDGED)])
-        for rows in (table, exposures.read(path))
+        set(rows["productFilename"][np.isin(rows["status"], _JUDGED)]) for rows in (table, made_of)
     )
     if now == then:
         return ""
