@@ -50,8 +50,7 @@ def denoise_background(run: cli.Run, sci: np.ndarray, err: np.ndarray) -> tuple[
     sizes = {"patch_size": settings.patch_size, "patch_distance": settings.patch_distance}
     tiles = list(denoise.tiles(len(ready), **sizes))
     jobs = [(ready[taken], typical, settings) for taken, _ in tiles]
-    workers = parallel.worker_count(run.config.compute, jobs=len(jobs))
-    options = {"workers": workers, "unit": "tile"}
+    options = {"compute": run.config.compute, "unit": "tile"}
     parts = parallel.run_in_order(denoise_tile, jobs, description="denoising", **options)
     smooth = np.concatenate([part[kept] for part, (_, kept) in zip(parts, tiles, strict=True)])
     # What becomes of noise shows when it is added to parts that are free of it.
@@ -89,6 +88,8 @@ def finish(run: cli.Run, folder: Folder) -> None:
             f"{folder.background} was made with other settings of mask or combine than the config "
             "has. Run makeMask.py and makeBackgrounds.py first"
         )
+    if folder.table.exists():
+        cli.say_any(products.outdated(folder.background, exposures.read(folder.table)))
     outputs = folder.finished, folder.finished_unflat
     if not run.overwrite and all(
         products.is_current(path, settings=settings, sources=[folder.background])

@@ -62,7 +62,8 @@ def make_background(run: cli.Run, folder: Folder) -> None:
     *images, information = combine_all(run, accepted, common)
     background = products.Background(*images, table)
     for name in names:
-        folder.cells(name).unlink(missing_ok=True)
+        for temporary in (folder.cells(name), folder.findings(name)):
+            temporary.unlink(missing_ok=True)
     background.systematic = float(np.hypot(left, destripe(run, folder, background, chance)))
     for exposure, weight in zip(accepted, combine.shares(information), strict=True):
         exposures.mark(table, exposure.name, level=exposure.level, weight=weight)
@@ -187,23 +188,32 @@ def combine_all(
     Returns the background, its uncertainty, the number of exposures that count, and which pixels
     are bad in all of them; and the information in each exposure, a row for each band.
     """
-    workers = parallel.worker_count(run.config.compute)
+    workers, _ = parallel.capacity(run.config.compute)
     bands = bands or all_bands(run, members, in_cells=in_cells)
     size = -(-len(bands) // (2 * workers))
     parts = [bands[first : first + size] for first in range(0, len(bands), size)]
     jobs = [(part, members, common, run.config.combine, in_cells) for part in parts]
-    results = parallel.run_in_order(
-        combine_bands, jobs, workers=workers, description="combining", unit="part"
-    )
+    options = {"compute": run.config.compute, "description": "combining", "unit": "part"}
+    results = parallel.run_in_order(combine_bands, jobs, **options)
     return [np.concatenate(images) for images in zip(*results, strict=True)]
 
 
-def all_bands(run: cli.Run, members: list[Exposure], *, in_cells: bool) -> list[slice]:
-    """Bands of rows that fit into the memory, from the first row to the last."""
-    shape = members[0].cells_shape if in_cells else members[0].shape
-    workers = parallel.worker_count(run.config.compute)
-    memory = combine.band_memory(run.config.compute.memory_gb, workers)
-    return list(combine.bands(*shape, len(members), memory, step=cells.SIZE))
+def all_bands(
+    run: cli.Run, members: list[Exposure], *, in_cells: bool, every: int = 1
+) -> list[slice]:
+    """Bands of rows that fit into the memory, from the first row to the last.
+
+    With `every`, only those in one of so many blocks of rows: the same, whatever the memory.
+    """
+    rows, columns = members[0].cells_shape if in_cells else members[0].shape
+    workers, memory_gb = parallel.capacity(run.config.compute)
+    memory = combine.band_memory(memory_gb, workers)
+    bands = []
+    for first in range(0, rows, every * combine.BAND_ROWS):
+        block = min(combine.BAND_ROWS, rows - first)
+        for band in combine.bands(block, columns, len(members), memory, step=cells.SIZE):
+            bands.append(slice(first + band.start, first + band.stop))
+    return bands
 
 
 def combine_bands(bands: list[slice], *others: Any) -> list[np.ndarray]:
@@ -269,6 +279,7 @@ def refine_all(
                 reject(table, exposure, str(outcome))
             else:
                 exposure.level = outcome.level
+                exposure.findings.replace(exposure.refined)
                 found[exposure.name] = outcome
     examined = [(exposure, found[exposure.name]) for exposure in members if exposure.name in found]
     for exposure, reason in refine.unfit(examined, fluxes, settings):
@@ -296,7 +307,7 @@ def difference_of_halves(run: cli.Run, members: list[Exposure], common: np.ndarr
     weights = [information[half].sum() for half in halves]
     if not all(halves):
         return 0.0
-    bands = all_bands(run, members, in_cells=True)[::4]  # enough to tell how large it is
+    bands = all_bands(run, members, in_cells=True, every=4)  # enough to tell how large it is
     (one, one_err, *_), (other, other_err, *_) = (
         combine_all(run, [members[k] for k in half], common, in_cells=True, bands=bands)
         for half in halves
@@ -311,8 +322,8 @@ def each(
     run: cli.Run, function: Callable[..., Any], jobs: list[tuple], **options: str
 ) -> Iterator[tuple[tuple, Any]]:
     """Call a function for each job in parallel; yields job and outcome."""
-    workers = parallel.worker_count(run.config.compute, need_gb=WORKER_GB)
-    yield from parallel.run(function, jobs, workers=workers, **options)
+    compute = run.config.compute
+    yield from parallel.run(function, jobs, compute=compute, need_gb=WORKER_GB, **options)
 
 
 def report(folder: Folder, background: products.Background, accepted: list[Exposure]) -> None:

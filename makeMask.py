@@ -16,6 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from astropy.table import Table
 
 from wfssbkg import (
     StepError,
@@ -72,17 +73,23 @@ def find_sources(
 def mask_exposure(rate: Path, output: Path, along_x: bool, settings: Mask) -> float:
     """Make the masked exposure of a rate file; returns the fraction of the sky that is masked."""
     exposure, noise, bad, sources = find_sources(rate, settings)
+    fraction = float((bad | sources)[products.science_pixels(bad.shape)].mean())
+    bits = bad * np.uint8(masked.BAD) | sources * np.uint8(masked.SOURCE)
     masked.write(
         output,
         sci=exposure.sci,
         err=noise,
-        mask=bad * np.uint8(masked.BAD) | sources * np.uint8(masked.SOURCE),
+        mask=bits,
         header=exposure.header,
         pointing=exposure.pointing,
         saturated=mask.saturated_length(exposure.dq, along_x=along_x),
+        fraction=fraction,
         settings=fingerprint(settings),
     )
-    return float((bad | sources)[products.science_pixels(bad.shape)].mean())
+    if not masked.is_written(output, exposure.sci, noise, bits):
+        output.unlink()
+        raise StepError(f"{output} does not hold what was written to it: is the disk sound?")
+    return fraction
 
 
 def write_wfss_mask(rate: Path, output: Path, settings: Mask) -> None:
@@ -95,41 +102,40 @@ def write_wfss_mask(rate: Path, output: Path, settings: Mask) -> None:
 def mask_combination(run: cli.Run, folder: Folder) -> None:
     """Mask every accepted exposure of a combination that is not masked yet."""
     table = exposures.read(folder.table)
-    settings = run.config.mask
     rates = exposures.to_process(table, folder)
     if not rates:
         raise StepError(f"{folder.table} has no accepted exposure. See its column 'reason'")
     cli.warn_if_doubtful(folder, len(rates))
-    jobs = [
-        (rate, folder.masked(rate.name), folder.combination.along_x, settings)
+    settings = fingerprint(run.config.mask)
+    done = [
+        rate
         for rate in rates
-        if run.overwrite
-        or not masked.is_current(
-            folder.masked(rate.name), rate=rate, settings=fingerprint(settings)
-        )
+        if not run.overwrite
+        and masked.is_current(folder.masked(rate.name), rate=rate, settings=settings)
     ]
-    workers = parallel.worker_count(run.config.compute, need_gb=WORKER_GB, jobs=len(jobs))
-    failures = []
-    for (rate, *_), outcome in parallel.run(
-        mask_exposure, jobs, workers=workers, description="masking"
-    ):
-        if isinstance(outcome, StepError):
-            failures.append(f"{rate.name} failed: {outcome}")
-            exposures.mark(table, rate.name, status=exposures.FAILED, reason=str(outcome))
-        else:
-            values = {"level": np.nan, "masked_fraction": outcome}
-            exposures.mark(table, rate.name, status=exposures.ACCEPTED, reason="", **values)
-        exposures.write(table, folder.table)
+    gone = [
+        rate
+        for rate in set(rates) - set(done)
+        if folder.masked(rate.name).exists() and not rate.exists()
+    ]
+    note_done(table, folder, done)
+    wanted = [rate for rate in rates if rate not in {*done, *gone}]
+    failures = mask_all(run, folder, table, wanted)
+    if not run.config.query.keep_rates:
+        remove_rates(table, folder, {rate.name for rate in [*done, *wanted]})
     for failure in failures:
         cli.say(failure)
-    masked_now = len(jobs) - len(failures)
-    if jobs:
-        cli.say(
-            f"{masked_now} masked, {len(rates) - len(jobs)} were masked already, "
-            f"{len(failures)} failed"
+    if wanted:
+        masked_now = len(wanted) - len(failures)
+        cli.say(f"{masked_now} masked, {len(done)} were masked already, {len(failures)} failed")
+    elif not gone:
+        cli.say(f"nothing to do: {len(done)} were masked already")
+    if gone:
+        raise StepError(
+            f"{len(gone)} exposures have to be masked again, and their rate files were removed "
+            "(query.keep_rates in the config). Run queryData.py to download them again"
+            + (", with --overwrite as well" if run.overwrite else "")
         )
-    else:
-        cli.say(f"nothing to do: {len(rates)} were masked already")
     fractions = table["masked_fraction"][table["status"] == exposures.ACCEPTED]
     if not len(fractions):
         raise StepError("no exposure could be masked")
@@ -137,6 +143,50 @@ def mask_combination(run: cli.Run, folder: Folder) -> None:
         f"masked fraction {np.min(fractions):.0%} to {np.max(fractions):.0%}, "
         f"median {np.median(fractions):.0%}"
     )
+    cli.say_any(products.outdated(folder.background, table))
+
+
+def note_done(table: Table, folder: Folder, done: list[Path]) -> None:
+    """Note in the table what a run that was killed could not: exposures that are masked."""
+    names = {rate.name for rate in done}
+    for row in table:
+        if row["productFilename"] not in names:
+            continue
+        if row["status"] == exposures.FAILED:
+            row["status"], row["reason"] = exposures.ACCEPTED, ""
+        if np.isnan(row["masked_fraction"]):
+            header, _ = masked.read_headers(folder.masked(row["productFilename"]))
+            row["masked_fraction"] = header.get("MASKFRAC", np.nan)
+
+
+def mask_all(run: cli.Run, folder: Folder, table: Table, rates: list[Path]) -> list[str]:
+    """Mask some exposures, and note it in the table; returns what failed, in words."""
+    settings, along_x = run.config.mask, folder.combination.along_x
+    jobs = [(rate, folder.masked(rate.name), along_x, settings) for rate in rates]
+    options = {"compute": run.config.compute, "need_gb": WORKER_GB, "description": "masking"}
+    failures = []
+    try:
+        for (rate, *_), outcome in parallel.run(mask_exposure, jobs, **options):
+            if isinstance(outcome, StepError):
+                failures.append(f"{rate.name} failed: {outcome}")
+                exposures.mark(table, rate.name, status=exposures.FAILED, reason=str(outcome))
+            else:
+                values = {"level": np.nan, "masked_fraction": outcome}
+                exposures.mark(table, rate.name, status=exposures.ACCEPTED, reason="", **values)
+    finally:  # not after each: that would take longer the more exposures there are
+        exposures.write(table, folder.table)
+    return failures
+
+
+def remove_rates(table: Table, folder: Folder, names: set[str]) -> None:
+    """Remove the rate files of masked exposures, if they are ours and not the user's."""
+    for row in table:
+        name = row["productFilename"]
+        failed = row["status"] == exposures.FAILED
+        if name in names and not failed and exposures.is_downloaded(row):
+            if folder.rate(name).exists():
+                masked.read(folder.masked(name))  # an error if it is not whole
+            folder.rate(name).unlink(missing_ok=True)
 
 
 def wfss_masks(run: cli.Run, rates: list[Path]) -> int:
@@ -145,11 +195,9 @@ def wfss_masks(run: cli.Run, rates: list[Path]) -> int:
         if not rate.is_file():
             raise ConfigError(f"--wfss-mask {rate}: there is no such file. Expected rate files")
     jobs = [(rate, layout.wfss_mask(rate), run.config.mask) for rate in dict.fromkeys(rates)]
-    workers = parallel.worker_count(run.config.compute, need_gb=WORKER_GB, jobs=len(jobs))
+    options = {"compute": run.config.compute, "need_gb": WORKER_GB, "description": "masking"}
     failed = False
-    for (_, output, _), outcome in parallel.run(
-        write_wfss_mask, jobs, workers=workers, description="masking"
-    ):
+    for (_, output, _), outcome in parallel.run(write_wfss_mask, jobs, **options):
         failed |= isinstance(outcome, StepError)
         cli.say(f"FAILED: {outcome}" if isinstance(outcome, StepError) else f"wrote {output}")
     return cli.SOME_FAILED if failed else cli.ALL_DONE

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from astropy.table import Table
 
-from wfssbkg import StepError, archive, cli, exposures, lock, stars
+from wfssbkg import StepError, archive, cli, exposures, lock, products, stars
+from wfssbkg.config import fingerprint
 from wfssbkg.download import Fetched, download, size_in_words
 from wfssbkg.layout import Folder, star_catalog
 from wfssbkg.network import query_date
@@ -35,9 +36,11 @@ def main() -> int:
             cli.warn_if_doubtful(folder, len(table[table["status"] == exposures.ACCEPTED]))
             table = with_earlier_results(table, folder, overwrite=run.overwrite)
             exposures.write(table, folder.table, qdate)
-            fetched = download(table, folder, query, overwrite=run.overwrite)
+            options = {"overwrite": run.overwrite, "settings": fingerprint(run.config.mask)}
+            fetched = download(table, folder, query, **options)
             exposures.write(table, folder.table, qdate)
             report(table, fetched)
+            cli.say_any(products.outdated(folder.background, table))
     return run.exit_status()
 
 

@@ -105,13 +105,14 @@ def _watch(process: psutil.Process, usage: Usage) -> None:
             usage.peak_bytes = max(usage.peak_bytes, sum(_memory(member) for member in family))
         except psutil.NoSuchProcess:
             pass
-        time.sleep(0.1)
+        time.sleep(0.25)  # reading it takes time that the step then lacks
 
 
 def _memory(process: psutil.Process) -> int:
-    """Resident memory in bytes; pages shared between processes count in each."""
+    """Memory in bytes; on Linux, a page that processes share counts in parts, once in the sum."""
     try:
-        return process.memory_info().rss
+        memory = process.memory_full_info()
+        return getattr(memory, "pss", memory.rss)
     except psutil.Error:
         return 0
 

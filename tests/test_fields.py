@@ -1,5 +1,4 @@
 import numpy as np
-from astropy.io import fits
 
 from demo import scene
 from wfssbkg import fields
@@ -23,8 +22,8 @@ def test_dithers_of_a_field_are_found_with_where_they_see_its_sources():
         header(0.0008, 40.0007, roll),
         header(ra, dec, roll + 1),
         header(ra, -dec, roll),
-        fits.Header(),
-        fits.Header(),
+        {},
+        {},
     ]
     groups = fields.group(pointings, most=8)
     assert [numbers for numbers, _ in groups] == [[0, 2], [1], [3], [4], [5], [6]]

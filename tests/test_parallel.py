@@ -12,14 +12,16 @@ import pytest
 
 from tests.conftest import ROOT
 from wfssbkg import StepError, parallel
+from wfssbkg.config import Compute
 
-OPTIONS = {"description": "testing", "workers": 2}
+COMPUTE = Compute(workers=2, memory_gb=4, scheduler="processes")
+OPTIONS = {"description": "testing", "compute": COMPUTE}
 
 
 @pytest.fixture(autouse=True)
 def no_pool_is_left():
     yield
-    parallel._close_pool()
+    parallel._dismiss()
 
 
 def square(number):
@@ -38,9 +40,8 @@ def die(number, marks, times):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_job_has_its_outcome(workers):
-    outcomes = dict(
-        parallel.run(square, [(k,) for k in range(-2, 20)], **OPTIONS | {"workers": workers})
-    )
+    options = OPTIONS | {"compute": COMPUTE.model_copy(update={"workers": workers})}
+    outcomes = dict(parallel.run(square, [(k,) for k in range(-2, 20)], **options))
     assert len(outcomes) == 22
     for (number,), outcome in outcomes.items():
         assert isinstance(outcome, StepError) if number < 0 else outcome == number**2
@@ -65,16 +66,19 @@ def test_a_job_that_ends_every_process_is_named_and_the_others_are_done(tmp_path
 
 
 SCRIPT = """
+import os
 import time
 from wfssbkg import parallel
 
 def wait(number):
-    print("begun", flush=True)
+    os.write(1, b"begun\\n")  # in one piece
     time.sleep(60)
 
 if __name__ == "__main__":
     from wfssbkg import cli
-    cli.run(lambda: list(parallel.run(wait, [(1,), (2,), (3,)], workers=2, description="x")))
+    from wfssbkg.config import Compute
+    compute = Compute(workers=2, memory_gb=4, scheduler="processes")
+    cli.run(lambda: list(parallel.run(wait, [(1,), (2,), (3,)], compute=compute, description="x")))
 """
 
 

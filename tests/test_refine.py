@@ -15,7 +15,7 @@ def outcome(name, *, noise, crowding=1.0, structure=0.0):
     faintest = traces.COUNTED * noise / traces.gain(SETTINGS.trace_scales[0])
     sources = np.where(faintest <= FLUXES, np.round(numbers), np.nan)
     nothing = np.zeros((4, 8), dtype=np.float32)
-    exposure = Exposure(name, *[None] * 3, along_x=True, noise=noise)
+    exposure = Exposure(name, *[None] * 4, along_x=True, noise=noise)
     return exposure, refine.Findings(0.5, structure, sources, nothing, nothing)
 
 
@@ -49,7 +49,7 @@ def test_reasons_say_what_was_found_and_what_is_allowed():
 
 
 def test_fluxes_to_count_span_the_depths_of_a_sample():
-    sample = [Exposure(str(k), *[None] * 3, along_x=True, noise=0.01 * 2**k) for k in range(3)]
+    sample = [Exposure(str(k), *[None] * 4, along_x=True, noise=0.01 * 2**k) for k in range(3)]
     fluxes = refine.fluxes_to_count(sample, SETTINGS)
     faintest = traces.COUNTED * np.array([e.noise for e in sample])
     faintest /= traces.gain(SETTINGS.trace_scales[0])

@@ -8,3 +8,7 @@ class StepError(Exception):
 
     The message says what was wrong, where, what was expected and what to do.
     """
+
+
+class ClusterError(Exception):
+    """The workers of a Dask cluster cannot be reached: nothing can be done for any combination."""

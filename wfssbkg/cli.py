@@ -15,7 +15,7 @@ from typing import Any
 
 import astropy  # noqa: F401  before any logger of its name: it makes its own kind
 
-from wfssbkg import StepError, __version__, config
+from wfssbkg import ClusterError, StepError, __version__, config
 from wfssbkg.layout import Combination, Folder
 
 ALL_DONE, SOME_FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
@@ -66,6 +66,12 @@ class Run:
 def say(text: str) -> None:
     """Print one line of a report, indented below the combination's name."""
     print("  " + text.replace("\n", "\n  "), flush=True)
+
+
+def say_any(text: str) -> None:
+    """Say something, if there is something to say."""
+    if text:
+        say(text)
 
 
 def warn_if_doubtful(folder: Folder, at_hand: int) -> None:
@@ -131,7 +137,7 @@ def run(main: Callable[[], int]) -> None:
     except config.ConfigError as error:
         print(error, file=sys.stderr)
         status = WRONG_USE
-    except (StepError, OSError) as error:
+    except (StepError, ClusterError, OSError) as error:
         print(error, file=sys.stderr)
         status = SOME_FAILED
     except KeyboardInterrupt:

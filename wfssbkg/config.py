@@ -15,6 +15,8 @@ DEFAULTS = Path(__file__).resolve().parents[1] / "config.yaml"
 # Filters with enough public data and no features that the recipe cannot reproduce (seed README).
 RECOMMENDED_FILTERS = ("F115W", "F150W", "F200W")
 
+LOCAL = "processes"  # as compute.scheduler: on this machine
+
 Filter = Literal["F090W", "F115W", "F140M", "F150W", "F158M", "F200W"]
 Grating = Literal["GR150C", "GR150R", "CLEAR"]
 
@@ -91,6 +93,7 @@ class Query(_Section):
     star_radius: Annotated[float, _setting("arcmin, above 0, at most 60", gt=0, le=60)]
     mast_url: Annotated[str, _setting("an http(s) address", pattern=r"^https?://\S+$")]
     gaia_url: Annotated[str, _setting("an http(s) address", pattern=r"^https?://\S+$")]
+    keep_rates: Annotated[bool, _setting("true or false")]
     connections: Annotated[int, _setting("a whole number from 1 to 32", ge=1, le=32)]
     attempts: Annotated[int, _setting("a whole number from 1 to 20", ge=1, le=20)]
     timeout: Annotated[float, _setting("seconds, above 0, at most 3600", gt=0, le=3600)]
@@ -188,7 +191,13 @@ class Compute(_Section):
         int | None, _setting("a whole number from 1 to 1024, or null", ge=1, le=1024)
     ]
     memory_gb: Annotated[float, _setting("GB, from 1 to 10000", ge=1, le=10000)]
-    scheduler: Annotated[Literal["processes"], _setting("processes")]
+    scheduler: Annotated[
+        str,
+        _setting(
+            f"{LOCAL}, or the address of a Dask scheduler, tcp://host:port",
+            pattern=rf"^({LOCAL}|tcp://[^\s:/]+:\d{{1,5}})$",
+        ),
+    ]
 
 
 class Config(_Section):

@@ -17,7 +17,7 @@ from astropy.io import fits
 from astropy.table import Table
 from tqdm import tqdm
 
-from wfssbkg import StepError, exposures, network
+from wfssbkg import StepError, exposures, masked, network
 from wfssbkg.config import Query
 from wfssbkg.layout import Folder, remove_unfinished, replacing, unfinished
 
@@ -34,13 +34,15 @@ class Fetched(NamedTuple):
     size: int
 
 
-def download(table: Table, folder: Folder, query: Query, *, overwrite: bool = False) -> Fetched:
+def download(
+    table: Table, folder: Folder, query: Query, *, overwrite: bool = False, settings: str = ""
+) -> Fetched:
     """
     Fetch the accepted exposures of a table that are not there with the right size.
 
-    Exposures that failed are looked at again: they are accepted if their file is sound, or can
-    be fetched. One that cannot be fetched gets the status failed and a reason. Local files are
-    left as they are.
+    Without `keep_rates`, an exposure that is masked needs no rate file. Exposures that failed are
+    looked at again: they are accepted if their file is sound, or can be fetched. One that cannot
+    be fetched gets the status failed and a reason. Local files are left as they are.
 
     Parameters
     ----------
@@ -48,9 +50,11 @@ def download(table: Table, folder: Folder, query: Query, *, overwrite: bool = Fa
         The exposure table; changed in place.
     folder : `~wfssbkg.layout.Folder`
     query : `~wfssbkg.config.Query`
-        With `mast_url`, `connections`, `attempts` and `timeout`.
+        With `mast_url`, `connections`, `attempts`, `timeout` and `keep_rates`.
     overwrite : bool
         Fetch what is there as well.
+    settings : str
+        Fingerprint of the mask settings.
 
     Returns
     -------
@@ -61,19 +65,19 @@ def download(table: Table, folder: Folder, query: Query, *, overwrite: bool = Fa
     StepError
         If the disk is too small for them.
     """
-    wanted = [
+    wanted = [row for row in table if exposures.is_downloaded(row) and _is_wanted(row, folder)]
+    missing = [
         row
-        for row in table
-        if row["status"] in (exposures.ACCEPTED, exposures.FAILED)
-        and row["dataURI"].startswith("mast:")
+        for row in wanted
+        if overwrite or not (_is_there(row, folder) or _is_masked(row, folder, query, settings))
     ]
-    missing = [row for row in wanted if overwrite or not _is_there(row, folder)]
     outcomes = _fetch_all(missing, folder, query) if missing else {}
     for row in wanted:
         outcome = outcomes.get(row["productFilename"])
         failed = isinstance(outcome, StepError)
-        row["status"] = exposures.FAILED if failed else exposures.ACCEPTED
-        row["reason"] = f"download failed: {outcome}" if failed else ""
+        if failed or isinstance(outcome, int) or row["status"] == exposures.FAILED:
+            row["status"] = exposures.FAILED if failed else exposures.ACCEPTED
+            row["reason"] = f"download failed: {outcome}" if failed else ""
         if isinstance(outcome, int):
             row["level"] = row["masked_fraction"] = np.nan  # they belong to the former file
     sizes = [outcome for outcome in outcomes.values() if isinstance(outcome, int)]
@@ -94,6 +98,22 @@ def _is_there(row: Table.Row, folder: Folder) -> bool:
     except StepError:
         return False
     return True
+
+
+def _is_wanted(row: Table.Row, folder: Folder) -> bool:
+    """Accepted or failed; a rejected one may have to be masked again, if it was masked at all."""
+    masked_once = row["status"] == exposures.REJECTED and (
+        folder.masked(row["productFilename"]).exists()
+    )
+    return masked_once or row["status"] in (exposures.ACCEPTED, exposures.FAILED)
+
+
+def _is_masked(row: Table.Row, folder: Folder, query: Query, settings: str) -> bool:
+    """Whether the rate file is not needed any more; a new version at MAST has no fraction yet."""
+    if query.keep_rates or row["status"] == exposures.FAILED or np.isnan(row["masked_fraction"]):
+        return False
+    name = row["productFilename"]
+    return masked.is_current(folder.masked(name), rate=folder.rate(name), settings=settings)
 
 
 def _fetch_all(

@@ -186,11 +186,16 @@ def fates(table: Table) -> dict[str, list[str]]:
 def to_process(table: Table, folder: Folder) -> list[Path]:
     """The rate files to work on: of the accepted exposures, and of those that failed before.
 
-    An exposure whose download failed is not among them.
+    An exposure whose download failed is not among them; one that was rejected is, since
+    makeBackgrounds.py judges it again.
     """
     rows = [(row["status"], rate_path(row, folder)) for row in table]
     return [
-        rate for status, rate in rows if status == ACCEPTED or (status == FAILED and rate.exists())
+        rate
+        for status, rate in rows
+        if status == ACCEPTED
+        or (status == FAILED and rate.exists())
+        or (status == REJECTED and (rate.exists() or folder.masked(rate.name).exists()))
     ]
 
 
@@ -202,9 +207,14 @@ def rate_path(row: Table.Row, folder: Folder) -> Path:
     row : `~astropy.table.Row`
     folder : `~wfssbkg.layout.Folder`
     """
-    if row["dataURI"].startswith("mast:"):
+    if is_downloaded(row):
         return folder.rate(row["productFilename"])
     return Path(row["dataURI"])
+
+
+def is_downloaded(row: Table.Row) -> bool:
+    """Whether the rate file of a table row is ours, from MAST, and not one of the user's own."""
+    return row["dataURI"].startswith("mast:")
 
 
 def latest(table: Table) -> str:

@@ -14,20 +14,23 @@ FARTHEST = 256  # px; beyond it too little of the field is common
 ROLL_TOLERANCE = 0.02  # deg: a third of a pixel at the edge of the frame
 
 
-def pointing(header: fits.Header) -> fits.Header:
+Pointing = dict[str, str | float]  # thousands of FITS headers would take seconds to send around
+
+
+def pointing(header: fits.Header) -> Pointing:
     """The world coordinates of an exposure: the keywords of the extension SCI that make them."""
-    return fits.Header([(key, header[key]) for key in KEYWORDS if key in header])
+    return {key: header[key] for key in KEYWORDS if key in header}
 
 
 def group(
-    pointings: list[fits.Header], *, most: int
+    pointings: list[Pointing], *, most: int
 ) -> list[tuple[list[int], list[tuple[float, float]]]]:
     """
     Group exposures that see the same sources.
 
     Parameters
     ----------
-    pointings : list of `~astropy.io.fits.Header`
+    pointings : list of dicts
         From `pointing`, an exposure each. One without world coordinates is a group of its own.
     most : int
         Most exposures in a group.
@@ -40,7 +43,7 @@ def group(
     """
     groups: list[tuple[WCS | None, float, list[int], list[tuple[float, float]]]] = []
     for number, header in enumerate(pointings):
-        wcs = WCS(header) if "CRVAL1" in header else None
+        wcs = WCS(fits.Header(header)) if "CRVAL1" in header else None
         roll = _roll(wcs) if wcs else np.nan
         for first, first_roll, numbers, offsets in groups:
             if not wcs or not first or len(numbers) == most:

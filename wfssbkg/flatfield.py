@@ -21,6 +21,10 @@ CRDS_DEFAULTS = {
     "CRDS_PATH": str(Path.home() / "crds_cache"),
 }
 
+# Checking every keyword against its schema as it is set takes a tenth of the time of an exposure,
+# and is for files that are to be archived (environment variable of stdatamodels).
+MODEL_DEFAULTS = {"VALIDATE_ON_ASSIGNMENT": "false"}
+
 
 @dataclass
 class FlatFielded:
@@ -36,7 +40,7 @@ class FlatFielded:
         Data quality flags of exposure and flat field.
     header : `~astropy.io.fits.Header`
         Primary header of the exposure, with R_FLAT and CRDS_CTX as used.
-    pointing : `~astropy.io.fits.Header`
+    pointing : dict
         Its world coordinates, from `wfssbkg.fields.pointing`.
     """
 
@@ -45,7 +49,7 @@ class FlatFielded:
     var_rnoise: np.ndarray
     dq: np.ndarray
     header: fits.Header
-    pointing: fits.Header
+    pointing: fields.Pointing
 
 
 def flat_field(path: Path, *, context: str | None = None) -> FlatFielded:
@@ -145,7 +149,7 @@ def _check(path: Path) -> fits.Header:
 
 def _call_step(exposure: object, *, name: str, context: str | None, inverse: bool = False):  # noqa: ANN202
     """Run FlatFieldStep; `exposure` is a path or a datamodel."""
-    for key, value in CRDS_DEFAULTS.items():
+    for key, value in (CRDS_DEFAULTS | MODEL_DEFAULTS).items():
         os.environ.setdefault(key, value)
     from jwst.flatfield import FlatFieldStep
 

@@ -88,6 +88,10 @@ class Folder:
         """The refined mask, faint light and stripes of an exposure, from makeBackgrounds.py."""
         return self.path / (filename.removesuffix("_rate.fits") + "_refined.fits")
 
+    def findings(self, filename: str) -> Path:
+        """What will be the refined file of an exposure when its field is done."""
+        return self.path / (filename.removesuffix("_rate.fits") + "_findings.fits")
+
     def cells(self, filename: str) -> Path:
         """An exposure averaged over cells, there while makeBackgrounds.py works."""
         return self.path / (filename.removesuffix("_rate.fits") + "_cells.fits")
@@ -121,6 +125,12 @@ def wfss_mask(rate: Path) -> Path:
 def star_catalog(working_directory: Path, g_limit: float) -> Path:
     """The bright stars of Gaia, shared by all combinations."""
     return working_directory / f"gaia_g{g_limit:g}.fits"
+
+
+def of_exposures(folder: Folder) -> Iterator[Path]:
+    """All files of exposures in the folder of a combination, those not finished yet as well."""
+    for pattern in ("jw*.fits", f"{_UNFINISHED}jw*.fits"):
+        yield from folder.path.glob(pattern)
 
 
 @contextmanager

@@ -6,14 +6,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numba
 import numpy as np
 from astropy.io import fits
 
 from wfssbkg import StepError, __version__
+from wfssbkg.fields import Pointing
 from wfssbkg.layout import replacing
 
 # Bits of the MASK extension; a pixel counts in the background where none is set.
 BAD, SOURCE = 1, 2
+_LARGEST = 2**15 - 1  # the largest 16-bit integer; one below its negative is BLANK
 _BITS = {BAD: "BAD: bad pixel or reference pixel", SOURCE: "SOURCE: light of a source"}
 
 
@@ -24,8 +27,9 @@ def write(
     err: np.ndarray,
     mask: np.ndarray,
     header: fits.Header,
-    pointing: fits.Header,
+    pointing: Pointing,
     saturated: int,
+    fraction: float,
     settings: str,
 ) -> None:
     """
@@ -40,15 +44,18 @@ def write(
         Bits BAD and SOURCE.
     header : `~astropy.io.fits.Header`
         Primary header of the exposure.
-    pointing : `~astropy.io.fits.Header`
+    pointing : dict
         Its world coordinates.
     saturated : int
         From `wfssbkg.mask.saturated_length`.
+    fraction : float
+        Masked part of the science pixels.
     settings : str
         Fingerprint of the settings it was made with.
     """
     primary = _primary(path, header, settings)
     primary.header["SATLEN"] = (saturated, "px of trace saturated from the first group on")
+    primary.header["MASKFRAC"] = (fraction, "masked part of the science pixels")
     hdus = [
         primary,
         fits.ImageHDU(np.asarray(sci, dtype=np.float32), name="SCI"),
@@ -96,9 +103,19 @@ def _primary(path: Path, header: fits.Header, settings: str) -> fits.PrimaryHDU:
     return primary
 
 
+def is_written(path: Path, *images: np.ndarray) -> bool:
+    """Whether SCI, ERR and MASK of a file are these, to the last bit."""
+    return all(
+        np.array_equal(one.view(np.uint8), other.view(np.uint8))
+        for one, other in zip(read(path), images, strict=True)
+    )
+
+
 def is_current(path: Path, *, rate: Path, settings: str) -> bool:
     """
     Whether a masked exposure is there, made with these settings, and no older than its rate file.
+
+    The rate file may be gone (query.keep_rates).
 
     Parameters
     ----------
@@ -108,7 +125,8 @@ def is_current(path: Path, *, rate: Path, settings: str) -> bool:
     """
     try:
         made_with = fits.getval(path, "SETTINGS")
-        return made_with == settings and path.stat().st_mtime >= rate.stat().st_mtime
+        is_older = rate.exists() and path.stat().st_mtime < rate.stat().st_mtime
+        return made_with == settings and not is_older
     except (OSError, KeyError):
         return False
 
@@ -184,8 +202,23 @@ def read(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
 
 
 def write_cells(path: Path, value: np.ndarray, noise: np.ndarray) -> None:
-    """Write the cells of an exposure, from `wfssbkg.cells.average`."""
-    _write_images(path, {"VALUE": value, "NOISE": noise})
+    """
+    Write the cells of an exposure, from `wfssbkg.cells.average`, in half the space of float32.
+
+    The values are kept to 1/32 of the typical noise, to 1024 times it; the noise to 1/4096 of what
+    is typical. A cell 16 times as noisy as that, which counts for nothing, becomes NaN.
+    """
+    some = np.s_[::3, ::3]
+    known = np.isfinite(noise[some])
+    level, typical = 0.0, 1.0
+    if known.any():
+        level, typical = (float(np.median(image[some][known])) for image in (value, noise))
+    too_noisy = np.where(noise < 16 * typical, noise, np.nan)
+    images = [
+        _compact(value, level, typical / 32, "VALUE"),
+        _compact(too_noisy, 8 * typical, typical / 4096, "NOISE"),
+    ]
+    _write_images(path, images)
 
 
 def read_cells(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
@@ -193,7 +226,9 @@ def read_cells(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
     return _read(path, {"VALUE": rows, "NOISE": rows}, "makeBackgrounds.py")
 
 
-def write_refined(path: Path, source: np.ndarray, light: np.ndarray, stripes: np.ndarray) -> None:
+def write_refined(
+    path: Path, source: np.ndarray, light: np.ndarray, stripes: np.ndarray, noise: float
+) -> None:
     """
     Write what the refinement found in an exposure.
 
@@ -203,24 +238,48 @@ def write_refined(path: Path, source: np.ndarray, light: np.ndarray, stripes: np
     source : bool array
         Cells with a source.
     light : float array
-        Light of fainter sources in each cell, DN/s.
+        Light of fainter sources in each cell, DN/s. It is not kept where `source` is set.
     stripes : (4, columns) float array
         1/f noise of each column of cells of each amplifier, DN/s.
+    noise : float
+        Of a typical pixel, DN/s: the light is kept to 1/4096 of it, to 8 times it.
     """
-    _write_images(path, {"SOURCE": source.astype(np.uint8), "LIGHT": light, "STRIPES": stripes})
+    # The scale is the same each time, for a reader who remembers the header of the former file.
+    step = noise / 4096 if np.isfinite(noise) else 1.0
+    light = _compact(np.where(source, np.nan, light), 0.0, step, "LIGHT")
+    _write_images(path, [light, fits.ImageHDU(stripes, name="STRIPES")])
 
 
 def read_refined(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
     """Read some rows of cells: source (bool) and light; and all stripes; errors as for `read`."""
-    wanted = {"SOURCE": rows, "LIGHT": rows, "STRIPES": slice(None)}
-    source, light, stripes = _read(path, wanted, "makeBackgrounds.py")
-    return [source > 0, light, stripes]
+    light, stripes = _read(path, {"LIGHT": rows, "STRIPES": slice(None)}, "makeBackgrounds.py")
+    source = np.isnan(light)
+    light[source] = 0
+    return [source, light, stripes]
 
 
-def _write_images(path: Path, images: dict[str, np.ndarray]) -> None:
-    hdus = [fits.PrimaryHDU(), *(fits.ImageHDU(image, name=name) for name, image in images.items())]
+def _compact(image: np.ndarray, zero: float, step: float, name: str) -> fits.ImageHDU:
+    """An image as 16-bit integers, with the scale in the header; NaN becomes BLANK."""
+    numbers = np.clip(np.round((image - zero) / step), -_LARGEST, _LARGEST)
+    numbers[np.isnan(image)] = -_LARGEST - 1
+    hdu = fits.ImageHDU(numbers.astype(np.int16), name=name)
+    hdu.header.update({"BSCALE": step, "BZERO": zero, "BLANK": -_LARGEST - 1})
+    return hdu
+
+
+@numba.njit(cache=True)
+def _expanded(numbers: np.ndarray, zero: float, step: float, blank: int) -> np.ndarray:
+    """The inverse of `_compact`."""
+    image = np.empty(numbers.shape, dtype=np.float32)
+    for k in range(numbers.size):
+        known = numbers[k] != blank
+        image[k] = zero + step * numbers[k] if known else np.nan
+    return image
+
+
+def _write_images(path: Path, images: list[fits.ImageHDU]) -> None:
     with replacing(path) as temporary:
-        fits.HDUList(hdus).writeto(temporary)
+        fits.HDUList([fits.PrimaryHDU(), *images]).writeto(temporary)
 
 
 def _read(path: Path, wanted: dict[str, slice], script: str) -> list[np.ndarray]:
@@ -233,11 +292,12 @@ def _read(path: Path, wanted: dict[str, slice], script: str) -> list[np.ndarray]
 
 
 class _Place(NamedTuple):
-    """Where the pixels of an extension are in its file: byte, type and shape."""
+    """Where the pixels of an extension are in its file, and how they are kept there."""
 
-    offset: int
+    offset: int  # byte
     dtype: np.dtype
     shape: tuple[int, int]
+    scale: tuple[float, float, int] | None  # zero, step and blank, from `_compact`
 
 
 @lru_cache(maxsize=16384)
@@ -252,9 +312,16 @@ def _places(path: Path, changed: int) -> dict[str, _Place]:
                 hdu.fileinfo()["datLoc"],
                 np.dtype(fits.hdu.image.BITPIX2DTYPE[hdu.header["BITPIX"]]).newbyteorder(">"),
                 hdu.shape,
+                _scale(hdu.header),
             )
             for hdu in hdus[1:]
         }
+
+
+def _scale(header: fits.Header) -> tuple[float, float, int] | None:
+    if "BSCALE" not in header:
+        return None
+    return float(header["BZERO"]), float(header["BSCALE"]), int(header["BLANK"])
 
 
 def _rows(path: Path, place: _Place, rows: slice) -> np.ndarray:
@@ -267,6 +334,8 @@ def _rows(path: Path, place: _Place, rows: slice) -> np.ndarray:
         raise ValueError("it is cut short")
     if not part.dtype.isnative:
         part = part.byteswap(inplace=True).view(part.dtype.newbyteorder())
+    if place.scale:
+        part = _expanded(part, *place.scale)
     return part.reshape(last - first, place.shape[1])
 
 

@@ -1,4 +1,4 @@
-"""Workers on this machine."""
+"""Workers on this machine, or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -9,44 +9,61 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from tqdm import tqdm
 
-from wfssbkg import StepError, cli
-from wfssbkg.config import Compute
+from wfssbkg import ClusterError, StepError, __version__, cli
+from wfssbkg.config import LOCAL, Compute
 
 tqdm.monitor_interval = 0  # no thread of its own: processes are forked beside its bars
 
-_kept: dict[str, Any] = {}  # the worker processes, and how many they are
+_kept: dict[str, Any] = {}  # the workers, and what was asked for when they were started
 
 # Below this a worker that has loaded the JWST pipeline or a band of exposures cannot do its work.
 LEAST_WORKER_GB = 0.5
+CONNECT_TIMEOUT = 10  # s; for a scheduler on a busy login node
+OF_THE_USER = ("CRDS_", "WFSSBKG_")  # environment variables that bear on the work begin so
+
+_KILLED = (
+    "its worker process was killed, mostly that is for want of memory: "
+    "see compute.workers and compute.memory_gb in the config"
+)
 
 
-def worker_count(compute: Compute, *, need_gb: float = LEAST_WORKER_GB, jobs: int = 0) -> int:
+def capacity(compute: Compute, *, need_gb: float = LEAST_WORKER_GB) -> tuple[int, float]:
     """
-    How many processes to use.
+    How many workers there are, and what they may take.
 
     Parameters
     ----------
     compute : `~wfssbkg.config.Compute`
     need_gb : float
-        What one of them needs, in GB.
-    jobs : int
-        How many jobs there are; 0 if that is no limit.
+        What a worker needs, in GB; on this machine there are no more than the memory holds.
 
     Returns
     -------
-    int
-        At least 1, at most what the memory holds.
+    workers : int
+        At least 1.
+    memory_gb : float
+        For all of them together, GB.
     """
+    if compute.scheduler != LOCAL:
+        workers = _threads(_client(compute.scheduler))
+        return workers, workers * compute.memory_gb
     wanted = compute.workers or available_cores()
-    count = min(wanted, int(compute.memory_gb / need_gb))
-    return max(1, min(count, jobs) if jobs else count)
+    return max(1, min(wanted, int(compute.memory_gb / need_gb))), compute.memory_gb
 
 
 def available_cores() -> int:
@@ -61,20 +78,24 @@ def run(
     function: Callable[..., Any],
     jobs: Sequence[tuple],
     *,
-    workers: int,
+    compute: Compute,
+    need_gb: float = LEAST_WORKER_GB,
     description: str,
     unit: str = "exposure",
 ) -> Iterator[tuple[tuple, Any]]:
     """
-    Call `function(*job)` for each job in worker processes, with a progress bar.
+    Call `function(*job)` for each job in parallel, with a progress bar.
 
     Parameters
     ----------
     function : callable
-        A function of a module, so that a worker can import it.
+        A function of a module or of the script.
     jobs : sequence of tuples
-    workers : int
-        Number of processes; with 1 the work is done in this one.
+    compute : `~wfssbkg.config.Compute`
+        Where: in processes on this machine, or on the workers of a Dask scheduler. A single job,
+        or a single process, is this one.
+    need_gb : float
+        As for `capacity`.
     description, unit : str
         For the progress bar.
 
@@ -83,72 +104,111 @@ def run(
     job : tuple
     outcome
         What the function returned, or the `StepError` it raised, in the order in which the jobs
-        end. A job whose worker process is killed is tried again, and then ends with a `StepError`.
+        end. A job whose worker is killed is done again, and so are the others that it had; one
+        that ends its workers time and again gets a `StepError`.
+
+    Raises
+    ------
+    ClusterError
+        If the Dask scheduler cannot be reached.
     """
     if not jobs:
         return
-    bar = tqdm(total=len(jobs), desc="  " + description, unit=unit, smoothing=0.1)
-    with bar:
-        if workers == 1:
-            for job in jobs:
-                yield job, _outcome(function, job)
-                bar.update()
-            return
-        for job, outcome in _in_processes(function, jobs, workers):
+    workers, _ = capacity(compute, need_gb=need_gb)
+    alone = compute.scheduler == LOCAL and min(workers, len(jobs)) == 1
+    outcomes = (
+        ((job, _outcome(function, job)) for job in jobs)
+        if alone
+        else _in_parallel(function, jobs, compute, workers)
+    )
+    with tqdm(total=len(jobs), desc="  " + description, unit=unit, smoothing=0.1) as bar:
+        for job, outcome in outcomes:
             yield job, outcome
             bar.update()
 
 
-def _in_processes(
-    function: Callable[..., Any], jobs: Sequence[tuple], workers: int
+def _in_parallel(
+    function: Callable[..., Any], jobs: Sequence[tuple], compute: Compute, workers: int
 ) -> Iterator[tuple[tuple, Any]]:
     """
-    As `run`, in worker processes.
+    As `run`, by some workers.
 
-    When one dies (killed, mostly for want of memory), nobody knows of which job. Those that were
-    under way are then done again one at a time: one that ends its process once more is to blame.
+    When a process of this machine dies (killed, mostly for want of memory), nobody knows of which
+    job. Those that were under way are then done again one at a time: one that ends its process
+    once more is to blame. Dask does that by itself.
     """
-    pending = list(jobs)
-    while pending:
-        lost = yield from _until_one_dies(function, pending, workers)
-        under_way = 2 * workers + 1  # at the most: in the processes, and in the queue to them
-        for job in lost[:under_way]:
-            if (yield from _until_one_dies(function, [job], 1)):
-                yield (
-                    job,
-                    StepError(
-                        "its worker process was killed, mostly that is for want of memory: "
-                        "see compute.workers and compute.memory_gb in the config"
-                    ),
-                )
-        pending = lost[under_way:]
+    waiting = iter(jobs)
+    while lost := (yield from _until_one_dies(function, waiting, compute, workers)):
+        for job in lost:
+            if (yield from _until_one_dies(function, iter([job]), compute, 1)):
+                yield job, StepError(_KILLED)
 
 
 def _until_one_dies(
-    function: Callable[..., Any], jobs: Sequence[tuple], workers: int
+    function: Callable[..., Any], waiting: Iterator[tuple], compute: Compute, workers: int
 ) -> Generator[tuple[tuple, Any], None, list[tuple]]:
-    """As `run`; returns the jobs that were lost with a process that died, in their order."""
-    lost = []
-    with _pool(workers) as pool:
-        futures = {pool.submit(_outcome, function, job): job for job in jobs}
-        for future in as_completed(futures):
-            if isinstance(future.exception(), BrokenProcessPool):
-                lost.append(future)
-            else:
-                yield futures[future], future.result()
+    """As `run`; returns the jobs that were lost with a process that died, in their order.
+
+    Only as many jobs are under way as keep the workers busy, so that neither thousands of them
+    nor their results pile up.
+    """
+    lost: dict[int, tuple] = {}
+    running: dict[Any, tuple[int, tuple]] = {}
+    numbered = enumerate(waiting)
+    with _workers(compute, workers) as pool:
+        while True:
+            room = 0 if lost else 2 * workers - len(running)
+            for number, job in islice(numbered, max(room, 0)):
+                try:
+                    running[pool.submit(_outcome, function, job)] = number, job
+                except BrokenProcessPool:
+                    lost[number] = job
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                number, job = running.pop(future)
+                try:
+                    outcome = _result(future)
+                except BrokenProcessPool:
+                    lost[number] = job
+                else:
+                    yield job, outcome
     if lost:
-        _close_pool()
-    return [job for future, job in futures.items() if future in lost]
+        _dismiss()
+    return [lost[number] for number in sorted(lost)]
+
+
+def _result(future: Future) -> Any:
+    """What a job returned; a StepError if it ends every Dask worker that tries it."""
+    try:
+        return future.result()
+    except CancelledError:
+        raise ClusterError(
+            "the connection to the Dask scheduler was lost (compute.scheduler in the config). "
+            "Start the scheduler and its workers, then run the same command again to go on"
+        ) from None
+    except Exception as error:
+        dask = sys.modules.get("distributed")
+        if dask and isinstance(error, dask.KilledWorker):
+            return StepError(_KILLED)
+        raise
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """The worker processes; kept for the next jobs, since they take a second to start.
+def _workers(compute: Compute, workers: int) -> Iterator[Executor]:
+    """The workers; kept for the next jobs, since they take a second to start.
 
-    An exception in the block, Ctrl-C among them, ends them.
+    An exception in the block, Ctrl-C among them, ends their work.
     """
+    if compute.scheduler != LOCAL:
+        pool = _ClusterPool(_client(compute.scheduler))
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=False)  # drops what has not begun; nothing has if all went well
+        return
     if _kept.get("workers") != workers:
-        _close_pool()
+        _dismiss()
         # A fork has all that is imported, which takes a new process a second. It must come before
         # any thread (the pool starts its processes with the first job); macOS has no safe fork.
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
@@ -157,7 +217,7 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     try:
         yield _kept["pool"]
     except BaseException:
-        _close_pool()
+        _dismiss()
         raise
 
 
@@ -173,7 +233,7 @@ def _start_worker() -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _close_pool() -> None:
+def _dismiss() -> None:
     """End the worker processes; jobs that have not begun are dropped."""
     if "pool" in _kept:
         _kept["pool"].shutdown(wait=True, cancel_futures=True)
@@ -208,3 +268,73 @@ def _outcome(function: Callable[..., Any], job: tuple) -> Any:
         return function(*job)
     except StepError as error:
         return error
+
+
+# ---- on a Dask cluster -------------------------------------------------------------------------
+
+
+def _client(address: str) -> Any:
+    """The connection to a Dask scheduler, with at least one worker that can do our work."""
+    if _kept.get("workers") == address:
+        return _kept["client"]
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ClusterError(
+            f"compute.scheduler is {address}: that needs Dask, which is not installed. "
+            "Install it with: pip install distributed"
+        ) from None
+    try:
+        client = Client(address, timeout=CONNECT_TIMEOUT, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"no Dask scheduler answers at {address} (compute.scheduler in the config: {error}). "
+            "See that 'dask scheduler' runs, that host and port are those it prints, and that no "
+            "firewall is between"
+        ) from None
+    if not client.ncores():
+        cli.say(f"waiting for a worker of the Dask scheduler at {address}")
+        client.wait_for_workers(1)
+    try:
+        client.submit(_version, pure=False).result()
+    except Exception as error:  # whatever an import raises
+        client.close()
+        raise ClusterError(
+            f"a Dask worker of {address} cannot do this work ({error}). Start the workers in the "
+            "Python environment of this script, where 'pip install -e .' has been done"
+        ) from None
+    _kept.update(workers=address, client=client)
+    return client
+
+
+class _ClusterPool(Executor):
+    """The workers of a Dask cluster, with the interface of a pool of processes."""
+
+    def __init__(self, client: Any) -> None:
+        # pure: the same job is done anew each time, since what counts is the files it writes.
+        self._pool = client.get_executor(pure=False)
+        self._environment = {k: v for k, v in os.environ.items() if k.startswith(OF_THE_USER)}
+
+    def submit(self, function: Callable[..., Any], /, *job: Any) -> Future:
+        """Call the function on a worker."""
+        return self._pool.submit(_on_cluster, self._environment, function, job)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Wait for the jobs, or drop them."""
+        self._pool.shutdown(wait=wait and not cancel_futures)
+
+
+def _on_cluster(environment: dict[str, str], function: Callable[..., Any], job: tuple) -> Any:
+    """Call the function as the script would, with its CRDS settings and as quiet as it."""
+    os.environ.update(environment)
+    cli.quieten()
+    return function(*job)
+
+
+def _version() -> str:
+    return __version__
+
+
+def _threads(client: Any) -> int:
+    """How many jobs the workers of a cluster can do at the same time."""
+    return max(sum(client.ncores().values()), 1)

@@ -28,6 +28,8 @@ _DQ_DEFINITIONS = [
     (3, BAD, "OTHER_BAD_PIXEL", "bad pixel in all exposures"),
 ]
 
+_JUDGED = (exposures.ACCEPTED, exposures.REJECTED)  # what a background is made of, or could be
+
 # The outer rows and columns of the detector see no light (JWST documentation, NIRISS detector).
 REFERENCE_BORDER = 4
 
@@ -152,6 +154,36 @@ def is_current(path: Path, *, settings: str, sources: list[Path]) -> bool:
         return all(made >= source.stat().st_mtime for source in sources)
     except (OSError, KeyError):
         return False
+
+
+def outdated(path: Path, table: Table) -> str:
+    """
+    Why a combined background is out of date, in words.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+    table : `~astropy.table.Table`
+        The exposure table as it is now.
+
+    Returns
+    -------
+    str
+        Empty if the exposures are those it was made of, or there is no background yet.
+    """
+    try:
+        made_of = exposures.read(path)
+    except StepError:  # makeBackgrounds.py will tell
+        return ""
+    now, then = (
+        set(rows["productFilename"][np.isin(rows["status"], _JUDGED)]) for rows in (table, made_of)
+    )
+    if now == then:
+        return ""
+    return (
+        f"{path} is out of date: {len(now - then)} new exposures since, {len(then - now)} are no "
+        "longer used. Run makeMask.py, makeBackgrounds.py and finalizeBackgrounds.py"
+    )
 
 
 def finished(smooth: np.ndarray, err: np.ndarray, background: Background) -> Background:

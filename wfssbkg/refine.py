@@ -52,7 +52,7 @@ def refine_field(
     settings: Combine,
 ) -> list[Findings | StepError]:
     """
-    Find sources and stripes in the dithers of a field, and write them to their refined files.
+    Find sources and stripes in the dithers of a field, and write them to their `findings`.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def refine_field(
     for (exposure, findings, source), faint in zip(pending, light, strict=True):
         source, faint = (_turned(image, exposure.along_x) for image in (source, faint))
         noise = findings.stripes * np.float32(findings.level)
-        masked.write_refined(exposure.refined, source, faint, noise)
+        masked.write_refined(exposure.findings, source, faint, noise, exposure.noise)
     return outcomes
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numba
 import numpy as np
-from astropy.io import fits
 
 from wfssbkg import cells, combine, fields, masked, stripes, traces
 from wfssbkg.config import Combine
@@ -23,15 +22,16 @@ class Exposure:
     ----------
     name : str
         File name of the rate file.
-    masked, cells, refined : `~pathlib.Path`
-        The files of `wfssbkg.masked`.
+    masked, cells, refined, findings : `~pathlib.Path`
+        The files of `wfssbkg.masked`. A refinement reads `refined` and writes `findings`, so that
+        it can be done again from the start if its worker is killed.
     along_x : bool
         Whether the grism disperses along x.
     direct : bool
         Whether it is a direct image: not dispersed at all.
     level, noise : float
         Of the sky, and of a typical pixel, DN/s.
-    pointing : `~astropy.io.fits.Header`
+    pointing : dict
         World coordinates.
     saturated : int
         Length of the longest trace that was saturated from the first group on, px.
@@ -41,19 +41,20 @@ class Exposure:
     masked: Path
     cells: Path
     refined: Path
+    findings: Path
     along_x: bool
     direct: bool = False
     level: float = np.nan
     noise: float = np.nan
-    pointing: fits.Header = field(default_factory=fits.Header)
+    pointing: fields.Pointing = field(default_factory=dict)
     saturated: int = 0
 
     @classmethod
     def of(cls, folder: Folder, name: str) -> Exposure:
         """The exposure of a rate file."""
-        files = folder.masked(name), folder.cells(name), folder.refined(name)
+        files = (folder.masked, folder.cells, folder.refined, folder.findings)
         kind = folder.combination
-        return cls(name, *files, along_x=kind.along_x, direct=kind.direct)
+        return cls(name, *(file(name) for file in files), along_x=kind.along_x, direct=kind.direct)
 
     def read(
         self, rows: slice, common: np.ndarray | None
@@ -141,7 +142,7 @@ def _normalised(
     return value, noise
 
 
-def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, fits.Header, int]:
+def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, fields.Pointing, int]:
     """
     Measure an exposure; write its cells, if there is a refinement to come.
 
@@ -150,7 +151,7 @@ def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, fits.H
     level, noise : float
         The sky's level, from the pixels that makeMask.py left unmasked, and the noise of a
         typical pixel, DN/s.
-    pointing : `~astropy.io.fits.Header`
+    pointing : dict
     saturated : int
         As for `Exposure`.
 
@@ -174,6 +175,6 @@ def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, fits.H
         value[some], (source | np.isnan(noise))[some], border=tuple(borders), sigma=sigma
     )
     masked.write_cells(exposure.cells, value, noise)
-    nothing = np.zeros(source.shape, dtype=np.float32)
-    masked.write_refined(exposure.refined, source, nothing, nothing[: stripes.AMPLIFIERS])
-    return level, traces.pixel_noise(cells.weight(noise)), pointing, saturated
+    nothing, typical = np.zeros(source.shape, np.float32), traces.pixel_noise(cells.weight(noise))
+    masked.write_refined(exposure.refined, source, nothing, nothing[: stripes.AMPLIFIERS], typical)
+    return level, typical, pointing, saturated

@@ -1,0 +1,148 @@
+"""The scripts on a Dask cluster: a scheduler and two workers, started as a user would."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import NAMES, ROOT
+from wfssbkg import cli, exposures, parallel, products
+from wfssbkg.config import Compute, ConfigError, read
+from wfssbkg.layout import Combination, Folder
+
+DASK = str(Path(sys.executable).with_name("dask"))
+
+
+@dataclass
+class Cluster:
+    """Where the scheduler is, and the processes of its two workers."""
+
+    address: str
+    workers: list[subprocess.Popen]
+
+
+def start(folder, *command):
+    """Start a program from a folder of its own, without the CRDS settings of the script's user."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("CRDS_")}
+    with (folder / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            [DASK, *command], cwd=folder, env=own, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+@contextlib.contextmanager
+def cluster(folder):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    host = ("--host", "127.0.0.1")
+    processes = [start(folder, "scheduler", *host, "--port", str(port), "--no-dashboard")]
+    try:
+        for _ in range(2):
+            command = ("worker", address, "--nworkers", "1", "--nthreads", "1", "--no-dashboard")
+            processes.append(start(folder, *command))
+        yield Cluster(address, processes[1:])
+    finally:
+        for process in processes:
+            end(process)
+
+
+def end(process):
+    """Kill a program and the processes it has started, as a power failure would."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def dask(tmp_path_factory):
+    with cluster(tmp_path_factory.mktemp("dask")) as started:
+        yield started
+
+
+def local_copy(finished, archive, tmp_path, which, address):
+    """The folder of a combination as it was before its exposures were masked, and a config."""
+    place = tmp_path / "work" / NAMES[which]
+    gone = ("*_masked.fits", "*_refined.fits", "background.fits")
+    shutil.copytree(finished[1][which].path, place, ignore=shutil.ignore_patterns(*gone))
+    grating = NAMES[which].split("-")[0]
+    folder = Folder(Combination(grating, "F115W"), tmp_path / "work", tmp_path / "out")
+    table = exposures.read(folder.table)
+    table["status"][table["status"] == exposures.REJECTED] = exposures.ACCEPTED
+    exposures.write(table, folder.table)
+    return archive.config(tmp_path, gratings=[grating], compute={"scheduler": address}), folder
+
+
+def assert_same(folder, expected):
+    for row in exposures.read(expected.table):
+        if row["status"] in (exposures.ACCEPTED, exposures.REJECTED):
+            name = row["productFilename"]
+            ours, theirs = (x.masked(name).read_bytes() for x in (folder, expected))
+            assert ours == theirs
+    one, other = (products.read_background(x.background) for x in (folder, expected))
+    np.testing.assert_array_equal(one.sci, other.sci)
+    np.testing.assert_array_equal(one.err, other.err)
+    assert one.systematic == other.systematic
+    assert exposures.fates(one.inputs) == exposures.fates(other.inputs)
+
+
+def test_a_cluster_gives_the_same_to_the_last_bit(finished, archive, dask, tmp_path):
+    config, folder = local_copy(finished, archive, tmp_path, 0, dask.address)
+    for script in ("makeMask.py", "makeBackgrounds.py", "finalizeBackgrounds.py"):
+        done = archive.run(script, config)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        assert "distributed" not in done.stderr
+    assert_same(folder, finished[1][0])
+    assert folder.finished.exists()
+
+
+@pytest.mark.parametrize("moment", ["*_masked.fits", "*_cells.fits"])
+def test_a_worker_that_is_killed_changes_nothing(finished, archive, tmp_path, moment):
+    """Its nanny with it, so that none takes its place, once the first file of a kind is there."""
+    (tmp_path / "dask").mkdir()
+    with cluster(tmp_path / "dask") as dask:
+        config, folder = local_copy(finished, archive, tmp_path, 1, dask.address)
+        killed = False
+        for script in ("makeMask.py", "makeBackgrounds.py"):
+            process = subprocess.Popen(
+                [sys.executable, str(ROOT / script), "--config", str(config)],
+                env=archive.environment(), cwd=tmp_path, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+            while process.poll() is None and not killed:
+                if any(folder.path.glob(moment)):
+                    end(dask.workers[0])
+                    killed = process.poll() is None
+                time.sleep(0.005)
+            output, _ = process.communicate()
+            assert process.returncode == 0, output
+        assert killed
+    assert_same(folder, finished[1][1])
+
+
+def test_a_scheduler_that_does_not_answer_is_one_message(capsys, monkeypatch):
+    monkeypatch.setattr(parallel, "CONNECT_TIMEOUT", 1)
+    compute = Compute(workers=None, memory_gb=4, scheduler="tcp://127.0.0.1:9")
+    with pytest.raises(SystemExit, match="1"):
+        cli.run(lambda: parallel.run_in_order(abs, [(1,)], compute=compute, description="x"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "tcp://127.0.0.1:9" in line
+    assert "dask scheduler" in line
+
+
+@pytest.mark.parametrize("address", ["tcp://host", "node7:8786", "dask", "tcp://a b:1"])
+def test_addresses_that_are_none(tmp_path, address):
+    (tmp_path / "c.yaml").write_text(f"compute:\n  scheduler: {address}\n")
+    with pytest.raises(ConfigError, match="tcp://host:port"):
+        read(tmp_path / "c.yaml")

@@ -1,0 +1,177 @@
+"""What a large archive asks for: little disk, and only what is new."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from benchmarks import accuracy, scale
+from demo import server
+from makeBackgrounds import all_bands
+from tests.conftest import NAMES, SCRIPTS, Archive
+from wfssbkg import cli, config, exposures, masked
+from wfssbkg.layout import Combination, Folder
+from wfssbkg.sample import Exposure
+
+
+def run_all(archive, config, scripts=SCRIPTS):
+    outputs = {}
+    for script in scripts:
+        done = archive.run(script, config)
+        assert done.returncode == 0, done.stdout + done.stderr
+        outputs[script] = done.stdout
+    return outputs
+
+
+def folder_of(place, name=NAMES[0]):
+    return Folder(Combination(*name.split("-")), place / "work", place / "out")
+
+
+def times(folder, pattern):
+    return {path: path.stat().st_mtime_ns for path in folder.path.glob(pattern)}
+
+
+@pytest.fixture(scope="module")
+def growing(archive, tmp_path_factory):
+    """An archive that at first shows all but the last two exposures of a combination; its folder.
+
+    Its answers come from a catalogue that can be changed; the rate files are those of `archive`.
+    """
+    place = tmp_path_factory.mktemp("growing")
+    for path in archive.folder.iterdir():
+        if path.name != "catalog.json":
+            (place / path.name).symlink_to(path)
+    return place
+
+
+def show(archive, place, hidden):
+    catalog = json.loads((archive.folder / "catalog.json").read_text())
+    catalog["exposures"] = [row for row in catalog["exposures"] if row["filename"] not in hidden]
+    (place / "catalog.json").write_text(json.dumps(catalog))
+
+
+def test_a_month_later_only_what_is_new_is_done(archive, growing, finished, tmp_path):
+    names = exposures.fates(exposures.read(finished[1][0].table))[exposures.ACCEPTED]
+    show(archive, growing, hidden=names[-2:])
+    with server.serve(growing) as (_, url):
+        site = Archive(growing, archive.crds, url)
+        config = site.config(
+            tmp_path, gratings=["GR150C"], query={"keep_rates": False, "mast_url": url}
+        )
+        run_all(site, config)
+    folder = folder_of(tmp_path)
+    assert not list(folder.path.glob("*_rate.fits"))
+    before = times(folder, "*_masked.fits")
+    assert len(before) >= 3
+
+    show(archive, growing, hidden=[])
+    with server.serve(growing) as (_, url):
+        site = Archive(growing, archive.crds, url)
+        config = site.config(
+            tmp_path, gratings=["GR150C"], query={"keep_rates": False, "mast_url": url}
+        )
+        output = run_all(site, config, SCRIPTS[:1])["queryData.py"]
+        assert "2 downloaded" in output
+        assert "background.fits is out of date: 2 new exposures" in output
+        # The old background is as good as it was; that it is not the latest is said.
+        assert "2 new exposures" in run_all(site, config, SCRIPTS[3:])["finalizeBackgrounds.py"]
+        output = run_all(site, config, SCRIPTS[1:2])["makeMask.py"]
+        assert f"2 masked, {len(before)} were masked already" in output
+        assert "background.fits is out of date: 2 new exposures" in output
+        output = run_all(site, config, SCRIPTS[2:])
+    after = times(folder, "*_masked.fits")
+    assert len(after) == len(before) + 2
+    assert before.items() <= after.items()
+    assert "out of date" not in output["finalizeBackgrounds.py"]
+
+
+@pytest.fixture(scope="module")
+def without_rates(archive, tmp_path_factory):
+    """A run that keeps no rate files; its config and folder, and what the scripts said."""
+    place = tmp_path_factory.mktemp("without")
+    config = archive.config(place, gratings=["GR150R"], query={"keep_rates": False})
+    outputs = run_all(archive, config, SCRIPTS[:2])
+    return config, folder_of(place, NAMES[1]), outputs
+
+
+def test_without_rate_files_nothing_is_done_again(archive, without_rates):
+    config, folder, _ = without_rates
+    assert not list(folder.path.glob("*_rate.fits"))
+    before = times(folder, "*_masked.fits")
+    outputs = run_all(archive, config, SCRIPTS[:2])
+    assert "nothing to download" in outputs["queryData.py"]
+    assert "nothing to do" in outputs["makeMask.py"]
+    assert times(folder, "*_masked.fits") == before
+    assert not list(folder.path.glob("*_rate.fits"))
+
+
+def test_other_settings_ask_for_the_rate_files_again(archive, without_rates, tmp_path):
+    config, folder, _ = without_rates
+    shutil.copytree(folder.path, tmp_path / "work" / folder.path.name)
+    options = {"query": {"keep_rates": False}, "mask": {"background_box": 32, "growth": 2}}
+    config = archive.config(tmp_path, gratings=["GR150R"], **options)
+    done = archive.run("makeMask.py", config)
+    assert done.returncode == 1
+    assert "Run queryData.py to download them again" in done.stdout
+    assert exposures.fates(exposures.read(folder.table))[exposures.FAILED] == []
+    output = run_all(archive, config, SCRIPTS[:2])["queryData.py"]
+    assert f"{len(times(folder, '*_masked.fits'))} downloaded" in output
+
+
+def test_files_of_the_user_are_never_removed(archive, finished, tmp_path):
+    """Not even in the combination's own folder."""
+    place = tmp_path / "work" / NAMES[0]
+    place.mkdir(parents=True)
+    for path in finished[1][0].path.glob("*_rate.fits"):
+        shutil.copy(path, place)
+    query = {"source": str(place), "gaia_g_limit": None, "keep_rates": False}
+    config = archive.config(tmp_path, gratings=["GR150C"], query=query)
+    before = times(folder_of(tmp_path), "*_rate.fits")
+    run_all(archive, config, SCRIPTS[:2])
+    assert len(before) > 3
+    assert times(folder_of(tmp_path), "*_rate.fits") == before
+
+
+def test_disk_an_exposure_takes(finished, tmp_path):
+    """Its files as they are in a run on small frames; a full frame has 64 times their pixels."""
+    folder = finished[1][0]
+    name = exposures.fates(exposures.read(folder.table))[exposures.ACCEPTED][0]
+    value = np.ones((256, 64), dtype=np.float32)
+    masked.write_cells(tmp_path / "cells.fits", value, value)
+    total = 0
+    for path in (folder.masked(name), folder.refined(name), tmp_path / "cells.fits"):
+        with fits.open(path) as hdus:
+            places = [hdu.fileinfo() for hdu in hdus]
+            total += sum(64 * place["datSpan"] for place in places)
+            total += sum(place["datLoc"] - place["hdrLoc"] for place in places)
+    assert 38e6 < total < 45e6
+
+
+def test_the_benchmark_makes_many_exposures_of_few(finished, tmp_path):
+    """Links to frames with only the rows in the middle."""
+    (sample,) = accuracy.samples("A", 101)
+    settings = scale.write_config(tmp_path / "many", sample.exposures[0])
+    scale.many(settings, finished[1][0], 20, rows=128)
+    folder = cli.folders(config.read(settings))[0]
+    files = [folder.masked(name) for name in exposures.read(folder.table)["productFilename"]]
+    assert len({path for path in files if path.exists()}) == 20
+    assert len({path.stat().st_ino for path in files}) < 10
+    assert {masked.shape(path) for path in files} == {(128, 256)}
+
+
+def test_blocks_of_rows_do_not_depend_on_the_memory(finished):
+    """Else the uncertainty would, which is measured on some of them."""
+    config_path, folders, _ = finished
+    settings = config.read(config_path)
+    name = exposures.fates(exposures.read(folders[0].table))[exposures.ACCEPTED][0]
+    members = [Exposure.of(folders[0], name)] * 2000
+    rows = []
+    for memory_gb in (1, 1000):
+        compute = settings.compute.model_copy(update={"memory_gb": memory_gb})
+        run = cli.Run(settings.model_copy(update={"compute": compute}), [], False, None)
+        bands = all_bands(run, members, in_cells=True, every=2)
+        rows.append([row for band in bands for row in range(band.start, band.stop)])
+        assert len(bands) > 2 or memory_gb > 1
+    assert rows[0] == rows[1] == [*range(64), *range(128, 192)]
