@@ -17,6 +17,7 @@ from wfssbkg import (
     cli,
     denoise,
     exposures,
+    files,
     flatfield,
     lock,
     masked,
@@ -84,12 +85,14 @@ def finish(run: cli.Run, folder: Folder) -> None:
     cli.warn_if_doubtful(folder, len(exposures.fates(combined.inputs)[exposures.ACCEPTED]))
     sections = {name: getattr(run.config, name) for name in ("mask", "combine", "finalize")}
     settings = fingerprint(*sections.values())
-    if products.made_with(folder.background) != fingerprint(run.config.mask, run.config.combine):
+    if files.made_with(folder.background) != fingerprint(run.config.mask, run.config.combine):
         raise StepError(
             f"{folder.background} was made with other settings of mask or combine than the config "
             "has. Run makeMask.py and makeBackgrounds.py first"
         )
     outputs = folder.finished, folder.finished_unflat
+    for path in outputs:
+        remove_unfinished(path.parent, path.name)
     if not run.overwrite and all(
         products.is_current(path, settings=settings, sources=[folder.background])
         for path in outputs
@@ -105,7 +108,6 @@ def finish(run: cli.Run, folder: Folder) -> None:
 
     history = products.history(combined.inputs, used, sections)
     for path, background in zip(outputs, (flat_out, flat_in), strict=True):
-        remove_unfinished(path.parent, path.name)
         header = products.reference_header(
             folder.combination,
             exposure=masked.read_headers(latest)[0],

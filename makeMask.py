@@ -30,7 +30,7 @@ from wfssbkg import (
     products,
 )
 from wfssbkg.config import ConfigError, Mask, fingerprint
-from wfssbkg.layout import Folder
+from wfssbkg.layout import Combination, Folder
 
 WORKER_GB = 1.2  # the JWST pipeline with one full frame in memory, measured
 EXTRA_OPTIONS = {
@@ -44,10 +44,10 @@ EXTRA_OPTIONS = {
 
 
 def find_sources(
-    rate: Path, settings: Mask
+    rate: Path, settings: Mask, combination: Combination | None = None
 ) -> tuple[flatfield.FlatFielded, np.ndarray, np.ndarray, np.ndarray]:
     """Flat-field a rate file; returns it, the noise of its sky, its bad pixels and its sources."""
-    exposure = flatfield.flat_field(rate, context=settings.crds_context)
+    exposure = flatfield.flat_field(rate, context=settings.crds_context, combination=combination)
     bits = mask.flag_bits(settings.bad_flags)
     variance = exposure.var_poisson + exposure.var_rnoise
     science = products.science_pixels(exposure.sci.shape)
@@ -69,9 +69,9 @@ def find_sources(
     return exposure, noise, bad, sources
 
 
-def mask_exposure(rate: Path, output: Path, along_x: bool, settings: Mask) -> float:
+def mask_exposure(rate: Path, output: Path, combination: Combination, settings: Mask) -> float:
     """Make the masked exposure of a rate file; returns the fraction of the sky that is masked."""
-    exposure, noise, bad, sources = find_sources(rate, settings)
+    exposure, noise, bad, sources = find_sources(rate, settings, combination)
     masked.write(
         output,
         sci=exposure.sci,
@@ -79,7 +79,7 @@ def mask_exposure(rate: Path, output: Path, along_x: bool, settings: Mask) -> fl
         mask=bad * np.uint8(masked.BAD) | sources * np.uint8(masked.SOURCE),
         header=exposure.header,
         pointing=exposure.pointing,
-        saturated=mask.saturated_length(exposure.dq, along_x=along_x),
+        saturated=mask.saturated_length(exposure.dq, along_x=combination.along_x),
         settings=fingerprint(settings),
     )
     return float((bad | sources)[products.science_pixels(bad.shape)].mean())
@@ -101,9 +101,10 @@ def mask_combination(run: cli.Run, folder: Folder) -> None:
         raise StepError(f"{folder.table} has no accepted exposure. See its column 'reason'")
     cli.warn_if_doubtful(folder, len(rates))
     jobs = [
-        (rate, folder.masked(rate.name), folder.combination.along_x, settings)
+        (rate, folder.masked(rate.name), folder.combination, settings)
         for rate in rates
         if run.overwrite
+        or not exposures.is_noted(table, rate.name)
         or not masked.is_current(
             folder.masked(rate.name), rate=rate, settings=fingerprint(settings)
         )
@@ -147,11 +148,12 @@ def wfss_masks(run: cli.Run, rates: list[Path]) -> int:
     jobs = [(rate, layout.wfss_mask(rate), run.config.mask) for rate in dict.fromkeys(rates)]
     workers = parallel.worker_count(run.config.compute, need_gb=WORKER_GB, jobs=len(jobs))
     failed = False
-    for (_, output, _), outcome in parallel.run(
+    for (rate, output, _), outcome in parallel.run(
         write_wfss_mask, jobs, workers=workers, description="masking"
     ):
         failed |= isinstance(outcome, StepError)
-        cli.say(f"FAILED: {outcome}" if isinstance(outcome, StepError) else f"wrote {output}")
+        failure = f"FAILED: {rate}: {outcome}"
+        cli.say(failure if isinstance(outcome, StepError) else f"wrote {output}")
     return cli.SOME_FAILED if failed else cli.ALL_DONE
 
 

@@ -92,6 +92,11 @@ class Folder:
         """An exposure averaged over cells, there while makeBackgrounds.py works."""
         return self.path / (filename.removesuffix("_rate.fits") + "_cells.fits")
 
+    def remove_cells(self) -> None:
+        """Remove what makeBackgrounds.py needs only while it works."""
+        for path in self.path.glob("*_cells.fits"):
+            path.unlink(missing_ok=True)
+
     @property
     def background(self) -> Path:
         """The combined background."""
@@ -121,6 +126,11 @@ def wfss_mask(rate: Path) -> Path:
 def star_catalog(working_directory: Path, g_limit: float) -> Path:
     """The bright stars of Gaia, shared by all combinations."""
     return working_directory / f"gaia_g{g_limit:g}.fits"
+
+
+def star_lock(catalog: Path) -> Path:
+    """There while a script works on the catalogue of stars."""
+    return catalog.with_name(f".{catalog.stem}.lock")
 
 
 @contextmanager

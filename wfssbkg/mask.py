@@ -103,7 +103,10 @@ def sky_background(sci: np.ndarray, bad: np.ndarray, *, box: int, filter_size: i
         If every pixel is bad.
     """
     if bad.all():
-        raise StepError("every pixel is bad")
+        raise StepError(
+            "every pixel is bad: flagged (mask.bad_flags), not a number, or without an uncertainty "
+            "above 0"
+        )
     data = np.where(bad, 0, sci).astype(np.float32)
     background = sep.Background(
         data, mask=bad, bw=box, bh=box, fw=filter_size, fh=filter_size, maskthresh=0.0
