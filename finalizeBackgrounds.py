@@ -10,6 +10,11 @@ For each combination (run makeBackgrounds.py first):
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # the imports below take a while
+    from wfssbkg import interrupted
+
+    interrupted.ends_at_once()
+
 import numpy as np
 
 from wfssbkg import (

@@ -15,6 +15,11 @@ Next: finalizeBackgrounds.py.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # the imports below take a while
+    from wfssbkg import interrupted
+
+    interrupted.ends_at_once()
+
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -13,6 +13,11 @@ masks are written, for the background step of the JWST pipeline.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # the imports below take a while
+    from wfssbkg import interrupted
+
+    interrupted.ends_at_once()
+
 from pathlib import Path
 
 import numpy as np
