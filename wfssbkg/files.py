@@ -60,19 +60,24 @@ def opened(path: Path) -> Iterator[fits.HDUList]:
 
 def check_whole(path: Path, hdus: fits.HDUList) -> None:
     """
-    Check that an open file does not end within one of its extensions.
+    Check that an open file consists of whole extensions.
 
     Raises
     ------
     StepError
-        If it does, or if something follows the last of them that is none.
+        If it ends within one, or has something before or after one that is none.
     """
     size, end = path.stat().st_size, 0
-    for hdu in hdus:
-        place = hdu.fileinfo()
-        end = place["datLoc"] + place["datSpan"]
-        if end > size:
-            raise StepError(f"it ends within the extension {hdu.name}")
+    with path.open("rb") as file:
+        for hdu in hdus:
+            place = hdu.fileinfo()
+            file.seek(place["hdrLoc"])
+            # astropy takes what stands before a header, as after a part too many, for cards.
+            if file.read(8) not in (b"SIMPLE  ", b"XTENSION"):
+                raise StepError(f"the extension {hdu.name} does not begin where it should")
+            end = place["datLoc"] + place["datSpan"]
+            if end > size:
+                raise StepError(f"it ends within the extension {hdu.name}")
     if end < size:
         raise StepError(f"{size - end} bytes after the extension {hdu.name} are no extension")
 

@@ -62,6 +62,11 @@ def check(path: Path, size: int = 0) -> fits.Header:
         for name, kinds in _IMAGES.items():
             _check_kind(hdus[name].header, name, kinds)
         header = hdus[0].header.copy(strip=True)
+    try:
+        fits.PrimaryHDU(header=header).verify("exception")
+    except fits.VerifyError as error:
+        words = printable(" ".join(str(error).split()))[:200]
+        raise StepError(f"its header is damaged: {words}") from error
     sides = (header.get("SUBSIZE2"), header.get("SUBSIZE1"))
     if None not in sides and sides != shapes[0]:
         raise StepError(f"the frame is {shapes[0][1]}x{shapes[0][0]}, its header says "
