@@ -121,6 +121,9 @@ def read_headers(path: Path) -> tuple[fits.Header, fits.Header]:
     try:
         with files.opened(path) as hdus:
             files.check_whole(path, hdus)
+            missing = [name for name in ("SCI", "ERR", "MASK") if name not in hdus]
+            if missing:
+                raise StepError(f"no extension {', '.join(missing)}")
             return hdus[0].header, hdus["SCI"].header
     except StepError as error:
         raise _unreadable(path, error, "makeMask.py") from None

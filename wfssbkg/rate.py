@@ -102,7 +102,7 @@ def check_belongs(header: fits.Header, combination: Combination | None) -> None:
     StepError
         Names the keyword, what it is and what was expected.
     """
-    expected = {"TELESCOP": "JWST", "INSTRUME": "NIRISS"}
+    expected = {"TELESCOP": "JWST", "INSTRUME": "NIRISS", "DETECTOR": "NIS"}
     if combination:
         expected |= {
             "FILTER": combination.grating,
