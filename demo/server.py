@@ -77,7 +77,7 @@ class Fault:
         "empty",  # nothing
         "malformed",  # the beginning of the answer, as if it were all
         "no rows",  # a correct answer without any row
-        "executing",  # a job that is not done yet
+        "executing",  # a search or a job that is not done yet
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -212,6 +212,9 @@ class Handler(BaseHTTPRequestHandler):
             self._send_json({"status": "EXECUTING"})
             return
         self.fault = self.server.fault(f"search page={page}")
+        if self.fault and self.fault.kind == "executing":
+            self._send_json({"status": "EXECUTING"})
+            return
         try:
             columns, rows = search(self.server.catalog("exposures"), request)
         except ValueError as error:

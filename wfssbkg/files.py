@@ -52,9 +52,9 @@ def opened(path: Path) -> Iterator[fits.HDUList]:
             yield hdus
     except StepError:
         raise
-    except OSError as error:
-        raise StepError(f"cannot be read ({error.strerror or first_line(error)})") from error
     except Exception as error:  # astropy raises all kinds
+        if isinstance(error, OSError) and error.strerror:
+            raise StepError(f"cannot be read ({error.strerror})") from error
         raise StepError(f"cannot be read as FITS ({first_line(error)})") from error
 
 
