@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+import makeBackgrounds
 from tests.conftest import NAMES, ROOT
 from wfssbkg import StepError, config, exposures, files, flatfield, lock, masked, products, rate
 from wfssbkg.config import fingerprint
@@ -127,6 +128,11 @@ def copy_name(number):
     return f"jw90001001001_02101_{number:05d}_nis_rate.fits"
 
 
+def without_uncertainty(err):
+    err[100, 100:103] = 0, -1, np.nan
+    return err
+
+
 @pytest.fixture(scope="module")
 def spoilt(finished, archive, tmp_path_factory):
     """A run of makeMask.py on files that were sound when queryData.py saw them."""
@@ -141,6 +147,7 @@ def spoilt(finished, archive, tmp_path_factory):
     for number, (spoil, _) in enumerate(RATE_FAULTS.values(), start=1):
         spoil(place / "rates" / copy_name(number))
     (place / "rates" / copy_name(len(RATE_FAULTS) + 1)).chmod(0o444)  # read-only: sound
+    change("ERR", without_uncertainty)(place / "rates" / copy_name(len(RATE_FAULTS) + 2))
     return archive.run("makeMask.py", config_file), folder_of(config_file)
 
 
@@ -152,6 +159,14 @@ def test_the_sound_exposures_beside_spoilt_ones_are_masked(spoilt):
     assert names == [copy_name(len(RATE_FAULTS) + more) for more in (1, 2)]
     made = [path.name for path in sorted(folder.path.iterdir())]
     assert made == [folder.table.name, *(folder.masked(name).name for name in names)]
+
+
+def test_pixels_without_an_uncertainty_are_bad(spoilt):
+    _, folder = spoilt
+    names = [copy_name(len(RATE_FAULTS) + more) for more in (1, 2)]
+    one, other = (masked.read(folder.masked(name))[2] & masked.BAD for name in names)
+    assert other[100, 100:103].all()
+    assert (one != other).sum() == 3 - one[100, 100:103].sum()
 
 
 @pytest.mark.parametrize("fault", RATE_FAULTS)
@@ -322,6 +337,37 @@ def test_a_spoilt_background_names_the_script_that_makes_it(finished, tmp_path, 
     damaged_background(path, fault)
     with pytest.raises(StepError, match=r"background\.fits .*makeBackgrounds\.py again"):
         products.read_background(path)
+
+
+def test_a_spoilt_background_is_made_anew(finished, tmp_path, capsys):
+    config_file, folders, _ = finished
+    settings = config.read(config_file)
+    shutil.copytree(
+        folders[0].path, tmp_path / NAMES[0], ignore=shutil.ignore_patterns("*_rate.fits")
+    )
+    folder = Folder(GR150C, tmp_path, tmp_path)
+    names = makeBackgrounds.candidates(exposures.read(folder.table), folder)
+    made_with = fingerprint(settings.mask, settings.combine)
+    assert makeBackgrounds.is_current(folder, names, made_with)
+    without("EXPOSURES")(folder.background)
+    assert not makeBackgrounds.is_current(folder, names, made_with)
+    assert "made anew" in capsys.readouterr().out
+    damaged_background(folder.background, "truncated")
+    assert not makeBackgrounds.is_current(folder, names, made_with)
+    folder.masked(names[3]).unlink()
+    with pytest.raises(StepError, match=r"does not exist\. Run makeMask\.py first"):
+        makeBackgrounds.candidates(exposures.read(folder.table), folder)
+
+
+def test_masks_of_other_settings_are_not_combined(finished, archive, tmp_path):
+    shutil.copytree(
+        finished[1][0].path, tmp_path / "work" / NAMES[0],
+        ignore=shutil.ignore_patterns("*_rate.fits"),
+    )  # fmt: skip
+    config_file = archive.config(tmp_path, gratings=["GR150C"], mask={"threshold": 3.0})
+    done = archive.run("makeBackgrounds.py", config_file)
+    assert done.returncode == 1
+    says(done, "was made with other settings of mask than the config has. Run makeMask.py first")
 
 
 def test_one_combination_with_spoilt_files_does_not_stop_the_other(finished, archive, tmp_path):
