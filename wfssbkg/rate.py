@@ -63,6 +63,7 @@ def check(path: Path, size: int = 0) -> fits.Header:
             _check_kind(hdus[name].header, name, kinds)
         header = hdus[0].header.copy(strip=True)
     try:
+        list(header.items())  # a card that cannot be read shows only now
         fits.PrimaryHDU(header=header).verify("exception")
     except fits.VerifyError as error:
         words = printable(" ".join(str(error).split()))[:200]
