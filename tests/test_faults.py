@@ -115,6 +115,10 @@ RATE_FAULTS = {
     "no keyword DETECTOR": (header(DETECTOR=None), "its header has no DETECTOR"),
     "another unit": (header(BUNIT="MJy/sr"), "expected DN/s"),
     "no place on the sky": (header(CTYPE1="NOWHERE"), "world coordinates make no sense"),
+    "a card that is none": (
+        lambda path: path.write_bytes(path.read_bytes().replace(b"CAL_VER = ", b"CAL_VER ==", 1)),
+        "its header is damaged",
+    ),
     "no FITS file": (lambda path: path.write_bytes(b"<!DOCTYPE html><html>"), "not a FITS file"),
     "a folder in its place": (folder_in_place, "directory"),
     "vanished": (lambda path: path.unlink(), "missing. Run queryData.py again"),

@@ -63,9 +63,10 @@ def check(path: Path, size: int = 0) -> fits.Header:
             _check_kind(hdus[name].header, name, kinds)
         header = hdus[0].header.copy(strip=True)
     try:
-        list(header.items())  # a card that cannot be read shows only now
+        for card in header.cards:
+            card.value = card.value  # a card that is none shows only now
         fits.PrimaryHDU(header=header).verify("exception")
-    except fits.VerifyError as error:
+    except (ValueError, fits.VerifyError) as error:
         words = printable(" ".join(str(error).split()))[:200]
         raise StepError(f"its header is damaged: {words}") from error
     sides = (header.get("SUBSIZE2"), header.get("SUBSIZE1"))
