@@ -50,11 +50,11 @@ def bad_pixels(sci: np.ndarray, variance: np.ndarray, dq: np.ndarray, bits: int)
     Returns
     -------
     (ny, nx) bool array
-        True where a bit is set, or a value is not finite, or the variance is not positive.
+        True where a bit is set, or a value is not finite, or the variance is not positive; or where
+        the rate is exactly 0, which no ramp gives: nothing was measured, or bytes were lost.
     """
-    return (
-        (dq & np.uint32(bits) != 0) | ~np.isfinite(sci) | ~np.isfinite(variance) | ~(variance > 0)
-    )
+    known = np.isfinite(sci) & (sci != 0) & np.isfinite(variance) & (variance > 0)
+    return (dq & np.uint32(bits) != 0) | ~known
 
 
 def saturated_length(dq: np.ndarray, *, along_x: bool) -> int:
