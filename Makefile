@@ -1,5 +1,6 @@
 # make demo         a simulated archive through all four scripts, in a virtual environment
 # make test         lint and tests, in the same environment
+# make soak         the tests that take more than a minute each
 # make interop      the demo's finished files in CRDS, the JWST pipeline and grizli
 # make backgrounds  the four scripts on config.yaml, with the real archive
 # make clean        remove the demo's files (the virtual environment stays)
@@ -16,13 +17,16 @@ GRIZLI_PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: demo test lint interop backgrounds clean
+.PHONY: demo test soak lint interop backgrounds clean
 
 demo: $(INSTALLED)
 	$(RUN) -m demo.run
 
 test: lint
 	$(RUN) -m pytest -n 2 --dist loadfile
+
+soak: $(INSTALLED)
+	$(RUN) -m pytest -n 2 -m soak
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

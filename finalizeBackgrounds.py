@@ -10,6 +10,11 @@ For each combination (run makeBackgrounds.py first):
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # the imports below take a while
+    from wfssbkg import interrupted
+
+    interrupted.ends_at_once()
+
 import numpy as np
 
 from wfssbkg import (
@@ -17,6 +22,7 @@ from wfssbkg import (
     cli,
     denoise,
     exposures,
+    files,
     flatfield,
     lock,
     masked,
@@ -83,7 +89,7 @@ def finish(run: cli.Run, folder: Folder) -> None:
     cli.warn_if_doubtful(folder, len(exposures.fates(combined.inputs)[exposures.ACCEPTED]))
     sections = {name: getattr(run.config, name) for name in ("mask", "combine", "finalize")}
     settings = fingerprint(*sections.values())
-    if products.made_with(folder.background) != fingerprint(run.config.mask, run.config.combine):
+    if files.made_with(folder.background) != fingerprint(run.config.mask, run.config.combine):
         raise StepError(
             f"{folder.background} was made with other settings of mask or combine than the config "
             "has. Run makeMask.py and makeBackgrounds.py first"
@@ -91,6 +97,8 @@ def finish(run: cli.Run, folder: Folder) -> None:
     if folder.table.exists():
         cli.say_any(products.outdated(folder.background, exposures.read(folder.table)))
     outputs = folder.finished, folder.finished_unflat
+    for path in outputs:
+        remove_unfinished(path.parent, path.name)
     if not run.overwrite and all(
         products.is_current(path, settings=settings, sources=[folder.background])
         for path in outputs
@@ -106,7 +114,6 @@ def finish(run: cli.Run, folder: Folder) -> None:
 
     history = products.history(combined.inputs, used, sections)
     for path, background in zip(outputs, (flat_out, flat_in), strict=True):
-        remove_unfinished(path.parent, path.name)
         header = products.reference_header(
             folder.combination,
             exposure=masked.read_headers(latest)[0],

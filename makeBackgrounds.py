@@ -15,6 +15,12 @@ Next: finalizeBackgrounds.py.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # the imports below take a while
+    from wfssbkg import interrupted
+
+    interrupted.ends_at_once()
+
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -61,9 +67,7 @@ def make_background(run: cli.Run, folder: Folder) -> None:
         left = difference_of_halves(run, accepted, common)
     *images, information = combine_all(run, accepted, common)
     background = products.Background(*images, table)
-    for name in names:
-        for temporary in (folder.cells(name), folder.findings(name)):
-            temporary.unlink(missing_ok=True)
+    folder.remove_cells()
     background.systematic = float(np.hypot(left, destripe(run, folder, background, chance)))
     for exposure, weight in zip(accepted, combine.shares(information), strict=True):
         exposures.mark(table, exposure.name, level=exposure.level, weight=weight)
@@ -107,7 +111,12 @@ def is_current(folder: Folder, names: list[str], settings: str) -> bool:
     sources = [folder.masked(name) for name in names]
     if not products.is_current(folder.background, settings=settings, sources=sources):
         return False
-    return candidates(products.read_background(folder.background).inputs, folder) == names
+    try:
+        made_of = products.read_background(folder.background).inputs
+    except StepError as error:
+        cli.say(f"made anew: {error}")
+        return False
+    return candidates(made_of, folder) == names
 
 
 def normalise(run: cli.Run, folder: Folder, table: Table, names: list[str]) -> list[Exposure]:
@@ -115,7 +124,8 @@ def normalise(run: cli.Run, folder: Folder, table: Table, names: list[str]) -> l
     settings = run.config.combine
     members = [Exposure.of(folder, name) for name in names]
     note_origins(run, table, members)
-    jobs = [(exposure, settings) for exposure in members]
+    readable = of_one_size(table, members)
+    jobs = [(exposure, settings) for exposure in readable]
     for (exposure, _), outcome in each(run, sample.measure, jobs, description="levels"):
         if isinstance(outcome, StepError):
             reject(table, exposure, str(outcome))
@@ -140,7 +150,11 @@ def note_origins(run: cli.Run, table: Table, members: list[Exposure]) -> None:
     """Note the flat fields in the table; see that the masks are of the settings in the config."""
     table["weight"][:] = np.nan
     for exposure in members:
-        header, _ = masked.read_headers(exposure.masked)
+        try:
+            header, _ = masked.read_headers(exposure.masked)
+        except StepError as error:
+            exposures.mark(table, exposure.name, status=exposures.FAILED, reason=str(error))
+            continue
         if header.get("SETTINGS") != fingerprint(run.config.mask):
             raise StepError(
                 f"{exposure.masked} was made with other settings of mask than the config has. "
@@ -149,15 +163,31 @@ def note_origins(run: cli.Run, table: Table, members: list[Exposure]) -> None:
         exposures.mark(table, exposure.name, **masked.flat_field_used(header))
 
 
+def of_one_size(table: Table, members: list[Exposure]) -> list[Exposure]:
+    """Those exposures that can be read and have the size that most have; the others failed."""
+    names = set(exposures.fates(table)[exposures.FAILED])
+    readable = [exposure for exposure in members if exposure.name not in names]
+    sizes = Counter(exposure.shape for exposure in readable)
+    for exposure in readable:
+        if exposure.shape != sizes.most_common(1)[0][0]:
+            (ny, nx), (rows, columns) = exposure.shape, sizes.most_common(1)[0][0]
+            reason = f"{exposure.masked} is {nx}x{ny} pixels, the others are {columns}x{rows}"
+            exposures.mark(table, exposure.name, status=exposures.FAILED, reason=reason)
+            names.add(exposure.name)
+    return [exposure for exposure in readable if exposure.name not in names]
+
+
 def still_fit(
     run: cli.Run, folder: Folder, table: Table, members: list[Exposure]
 ) -> list[Exposure]:
     """Those of some exposures that are not rejected; says which are, and why."""
     exposures.write(table, folder.table)
-    names = set(exposures.fates(table)[exposures.ACCEPTED])
-    for exposure in members:
-        if exposure.name not in names:
-            cli.say(f"{exposure.name} rejected: {exposures.reason(table, exposure.name)}")
+    fates = exposures.fates(table)
+    names = set(fates[exposures.ACCEPTED])
+    for fate in (exposures.FAILED, exposures.REJECTED):
+        for exposure in members:
+            if exposure.name in fates[fate]:
+                cli.say(f"{exposure.name} {fate}: {exposures.reason(table, exposure.name)}")
     fit = [exposure for exposure in members if exposure.name in names]
     least = run.config.combine.minimum_exposures
     if len(fit) < least:
@@ -341,7 +371,10 @@ def main() -> int:
     run = cli.start(__doc__)
     for folder in run.folders:
         with run.attempt(folder), lock.hold(folder.lock):
-            make_background(run, folder)
+            try:
+                make_background(run, folder)
+            finally:
+                folder.remove_cells()
     return run.exit_status()
 
 

@@ -13,6 +13,11 @@ masks are written, for the background step of the JWST pipeline.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # the imports below take a while
+    from wfssbkg import interrupted
+
+    interrupted.ends_at_once()
+
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +36,7 @@ from wfssbkg import (
     products,
 )
 from wfssbkg.config import ConfigError, Mask, fingerprint
-from wfssbkg.layout import Folder
+from wfssbkg.layout import Combination, Folder
 
 WORKER_GB = 1.2  # the JWST pipeline with one full frame in memory, measured
 EXTRA_OPTIONS = {
@@ -45,10 +50,10 @@ EXTRA_OPTIONS = {
 
 
 def find_sources(
-    rate: Path, settings: Mask
+    rate: Path, settings: Mask, combination: Combination | None = None
 ) -> tuple[flatfield.FlatFielded, np.ndarray, np.ndarray, np.ndarray]:
     """Flat-field a rate file; returns it, the noise of its sky, its bad pixels and its sources."""
-    exposure = flatfield.flat_field(rate, context=settings.crds_context)
+    exposure = flatfield.flat_field(rate, context=settings.crds_context, combination=combination)
     bits = mask.flag_bits(settings.bad_flags)
     variance = exposure.var_poisson + exposure.var_rnoise
     science = products.science_pixels(exposure.sci.shape)
@@ -70,9 +75,9 @@ def find_sources(
     return exposure, noise, bad, sources
 
 
-def mask_exposure(rate: Path, output: Path, along_x: bool, settings: Mask) -> float:
+def mask_exposure(rate: Path, output: Path, combination: Combination, settings: Mask) -> float:
     """Make the masked exposure of a rate file; returns the fraction of the sky that is masked."""
-    exposure, noise, bad, sources = find_sources(rate, settings)
+    exposure, noise, bad, sources = find_sources(rate, settings, combination)
     fraction = float((bad | sources)[products.science_pixels(bad.shape)].mean())
     bits = bad * np.uint8(masked.BAD) | sources * np.uint8(masked.SOURCE)
     masked.write(
@@ -82,7 +87,7 @@ def mask_exposure(rate: Path, output: Path, along_x: bool, settings: Mask) -> fl
         mask=bits,
         header=exposure.header,
         pointing=exposure.pointing,
-        saturated=mask.saturated_length(exposure.dq, along_x=along_x),
+        saturated=mask.saturated_length(exposure.dq, along_x=combination.along_x),
         fraction=fraction,
         settings=fingerprint(settings),
     )
@@ -107,10 +112,12 @@ def mask_combination(run: cli.Run, folder: Folder) -> None:
         raise StepError(f"{folder.table} has no accepted exposure. See its column 'reason'")
     cli.warn_if_doubtful(folder, len(rates))
     settings = fingerprint(run.config.mask)
+    failed = set(exposures.fates(table)[exposures.FAILED])
     done = [
         rate
         for rate in rates
         if not run.overwrite
+        and rate.name not in failed
         and masked.is_current(folder.masked(rate.name), rate=rate, settings=settings)
     ]
     gone = [
@@ -150,19 +157,15 @@ def note_done(table: Table, folder: Folder, done: list[Path]) -> None:
     """Note in the table what a run that was killed could not: exposures that are masked."""
     names = {rate.name for rate in done}
     for row in table:
-        if row["productFilename"] not in names:
-            continue
-        if row["status"] == exposures.FAILED:
-            row["status"], row["reason"] = exposures.ACCEPTED, ""
-        if np.isnan(row["masked_fraction"]):
+        if row["productFilename"] in names and np.isnan(row["masked_fraction"]):
             header, _ = masked.read_headers(folder.masked(row["productFilename"]))
             row["masked_fraction"] = header.get("MASKFRAC", np.nan)
 
 
 def mask_all(run: cli.Run, folder: Folder, table: Table, rates: list[Path]) -> list[str]:
     """Mask some exposures, and note it in the table; returns what failed, in words."""
-    settings, along_x = run.config.mask, folder.combination.along_x
-    jobs = [(rate, folder.masked(rate.name), along_x, settings) for rate in rates]
+    settings, kind = run.config.mask, folder.combination
+    jobs = [(rate, folder.masked(rate.name), kind, settings) for rate in rates]
     options = {"compute": run.config.compute, "need_gb": WORKER_GB, "description": "masking"}
     failures = []
     try:
@@ -197,9 +200,10 @@ def wfss_masks(run: cli.Run, rates: list[Path]) -> int:
     jobs = [(rate, layout.wfss_mask(rate), run.config.mask) for rate in dict.fromkeys(rates)]
     options = {"compute": run.config.compute, "need_gb": WORKER_GB, "description": "masking"}
     failed = False
-    for (_, output, _), outcome in parallel.run(write_wfss_mask, jobs, **options):
+    for (rate, output, _), outcome in parallel.run(write_wfss_mask, jobs, **options):
         failed |= isinstance(outcome, StepError)
-        cli.say(f"FAILED: {outcome}" if isinstance(outcome, StepError) else f"wrote {output}")
+        failure = f"FAILED: {rate}: {outcome}"
+        cli.say(failure if isinstance(outcome, StepError) else f"wrote {output}")
     return cli.SOME_FAILED if failed else cli.ALL_DONE
 
 

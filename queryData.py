@@ -13,6 +13,11 @@ Next: makeMask.py.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # the imports below take a while
+    from wfssbkg import interrupted
+
+    interrupted.ends_at_once()
+
 from astropy.table import Table
 
 from wfssbkg import StepError, archive, cli, exposures, lock, products, stars

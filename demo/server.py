@@ -77,6 +77,7 @@ class Fault:
         "empty",  # nothing
         "malformed",  # the beginning of the answer, as if it were all
         "no rows",  # a correct answer without any row
+        "executing",  # a search or a job that is not done yet
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -211,6 +212,9 @@ class Handler(BaseHTTPRequestHandler):
             self._send_json({"status": "EXECUTING"})
             return
         self.fault = self.server.fault(f"search page={page}")
+        if self.fault and self.fault.kind == "executing":
+            self._send_json({"status": "EXECUTING"})
+            return
         try:
             columns, rows = search(self.server.catalog("exposures"), request)
         except ValueError as error:
@@ -262,7 +266,8 @@ class Handler(BaseHTTPRequestHandler):
     def _phase(self, number: str) -> None:
         self._note("gaia phase")
         first = self.server.count(f"phase of job {number}") == 1
-        self._send(b"EXECUTING" if first and self.server.busy else b"COMPLETED")
+        busy = (first and self.server.busy) or (self.fault and self.fault.kind == "executing")
+        self._send(b"EXECUTING" if busy else b"COMPLETED")
 
     def _result(self, query: str, kind: str, limit: int | None = None) -> None:
         self._note("gaia result", f"gaia result {query}")

@@ -1,6 +1,7 @@
 """Finding and deciding, through astroquery from the demo server, and in folders."""
 
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -190,6 +191,14 @@ def test_a_lasting_fault_of_the_search_is_one_message(tiny, kind):
     assert "after 2 tries" in message
     assert len(message.splitlines()) == 1
     assert len(message) < 400
+
+
+def test_a_search_that_never_ends_is_given_up(tiny):
+    tiny.server.faults.append(Fault("search", "executing", times=10**6))
+    start = time.monotonic()
+    with pytest.raises(StepError, match="no answer within"):
+        archive.find(tiny.query(timeout=0.1, attempts=1), [GR150C])
+    assert 1 < time.monotonic() - start < 10
 
 
 def test_nobody_there_is_one_message():
@@ -387,7 +396,7 @@ def test_a_local_file_that_is_cut_short_is_failed(local):
     path.write_bytes(path.read_bytes()[:-5000])
     _, table = search_local(local)
     assert table["status"][0] == exposures.FAILED
-    assert "ends within the extension DQ" in table["reason"][0]
+    assert "ends within the extension VAR_RNOISE" in table["reason"][0]
 
 
 def test_a_source_that_is_no_folder_is_an_error_of_the_config(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from demo.server import Fault
 from tests.test_server import keyword_row, rate_name, tiny_archive, write_rate
-from wfssbkg import StepError, archive, download, exposures, layout, network
+from wfssbkg import StepError, archive, download, exposures, layout, network, rate
 from wfssbkg.layout import Combination, Folder
 
 GR150C = Combination("GR150C", "F115W")
@@ -41,10 +41,10 @@ def folder(tmp_path):
 
 def test_a_whole_rate_file_passes(tmp_path):
     path = write_rate(tmp_path / "x_rate.fits")
-    download.check_rate(path)
-    download.check_rate(path, path.stat().st_size)
+    rate.check(path)
+    rate.check(path, path.stat().st_size)
     with pytest.raises(StepError, match="bytes instead of"):
-        download.check_rate(path, 17)
+        rate.check(path, 17)
 
 
 @settings(max_examples=60, deadline=None)
@@ -59,7 +59,7 @@ def test_a_file_cut_anywhere_does_not_pass(tmp_path_factory, part):
     path = tmp_path / "cut_rate.fits"
     path.write_bytes(content[: int(part * len(content))])
     with pytest.raises(StepError):
-        download.check_rate(path)
+        rate.check(path)
 
 
 def remove(name):
@@ -95,7 +95,7 @@ def test_a_file_of_another_structure_does_not_pass(tmp_path, spoil):
         spoil(hdus)
         hdus.writeto(tmp_path / "spoilt_rate.fits")
     with pytest.raises(StepError):
-        download.check_rate(tmp_path / "spoilt_rate.fits")
+        rate.check(tmp_path / "spoilt_rate.fits")
 
 
 # ---- downloading

@@ -73,13 +73,15 @@ def test_local_files_are_used_where_they_are(tmp_path):
 
 def test_exposures_whose_download_failed_are_not_processed(tmp_path):
     folder = Folder(Combination("GR150C", "F115W"), tmp_path, tmp_path)
-    names = ("a", "b", "c", "d")
+    names = ("a", "b", "c", "d", "e")
     table = exposures.new([{"productFilename": name, "dataURI": f"mast:{name}"} for name in names])
-    for name, status in zip(names, ("accepted", "failed", "failed", "excluded"), strict=True):
+    for name, status in zip(
+        names, ("accepted", "failed", "failed", "excluded", "rejected"), strict=True
+    ):
         exposures.mark(table, name, status=status)
     folder.path.mkdir()
     folder.rate("c").write_text("there")
-    assert [path.name for path in exposures.to_process(table, folder)] == ["a", "c"]
+    assert [path.name for path in exposures.to_process(table, folder)] == ["a", "c", "e"]
 
 
 def test_latest_exposure():

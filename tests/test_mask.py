@@ -26,11 +26,12 @@ def test_bad_pixels_by_flag_value_and_variance():
     dq = np.zeros((2, 4), np.uint32)
     dq[0] = [pixel["DO_NOT_USE"], pixel["JUMP_DET"], 2**31, 0]
     sci[1, 0] = np.nan
+    sci[0, 3] = 0
     variance[1, 1:] = [np.nan, 0, -1]
     bits = mask.flag_bits(["DO_NOT_USE", "SATURATED"])
-    expected = [[True, False, False, False], [True] * 4]
+    expected = [[True, False, False, True], [True] * 4]
     np.testing.assert_array_equal(mask.bad_pixels(sci, variance, dq, bits), expected)
-    assert mask.bad_pixels(sci, variance, dq, mask.flag_bits("all"))[0].tolist() == [1, 1, 1, 0]
+    assert mask.bad_pixels(sci, variance, dq, mask.flag_bits("all"))[0].tolist() == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("along_x", [True, False])

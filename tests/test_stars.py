@@ -1,5 +1,7 @@
 """Bright stars: matching against brute force, and the catalogue from the demo server."""
 
+import time
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -218,6 +220,14 @@ def test_gaia_is_not_asked_again_before_it_wants(tiny, tmp_path):
     tiny.server.faults.append(Fault("gaia result", "503", value=3600))
     with pytest.raises(StepError, match=r"HTTP 503 .*asks to wait for 3600 s"):
         stars.catalog(tmp_path / "gaia.fits", tiny.query())
+
+
+def test_a_job_that_never_ends_is_given_up(tiny, tmp_path):
+    tiny.server.faults.append(Fault("gaia phase", "executing", times=10**6))
+    start = time.monotonic()
+    with pytest.raises(StepError, match="its job is still EXECUTING after 1 s"):
+        stars.catalog(tmp_path / "gaia.fits", tiny.query(timeout=0.1, attempts=1))
+    assert 1 < time.monotonic() - start < 10
 
 
 def test_no_star_at_all_cannot_be(tiny, tmp_path):

@@ -15,11 +15,12 @@ import numpy as np
 from astropy.table import Table
 from tqdm import tqdm
 
-from wfssbkg import StepError, cli, exposures
+from wfssbkg import StepError, cli, exposures, rate
 from wfssbkg.config import ConfigError, Query
-from wfssbkg.download import check_rate, open_rate, size_in_words
+from wfssbkg.download import size_in_words
+from wfssbkg.files import opened, printable
 from wfssbkg.layout import Combination
-from wfssbkg.network import mast_client, printable, with_retries
+from wfssbkg.network import mast_client, with_retries
 
 # https://jwst-pipeline.readthedocs.io: file naming schemes. Nothing else becomes a file name here.
 RATE_NAME = re.compile(r"jw[0-9]{11}_[0-9a-z]{5}_[0-9]{5}(-seg[0-9]{3})?_nis_rate\.fits")
@@ -206,7 +207,7 @@ def _find_in_folder(folder: Path, combinations: Sequence[Combination]) -> Findin
             found[path.name] = path
             status, reason = exposures.ACCEPTED, ""
             try:
-                check_rate(path)
+                rate.check(path)
             except StepError as error:
                 status, reason = exposures.FAILED, f"unusable file: {error}"
             findings.exposures.append(_exposure(row, str(path), status, reason))
@@ -215,7 +216,7 @@ def _find_in_folder(folder: Path, combinations: Sequence[Combination]) -> Findin
 
 def _header_row(path: Path) -> dict[str, str]:
     """The header of a rate file as a row of MAST's keyword service."""
-    with open_rate(path) as hdus:
+    with opened(path) as hdus:
         header = dict(hdus[0].header)
         if "SCI" in hdus:
             header = dict(hdus["SCI"].header) | header

@@ -15,10 +15,10 @@ from typing import Any
 
 import astropy  # noqa: F401  before any logger of its name: it makes its own kind
 
-from wfssbkg import ClusterError, StepError, __version__, config
+from wfssbkg import ClusterError, StepError, __version__, config, interrupted
 from wfssbkg.layout import Combination, Folder
 
-ALL_DONE, SOME_FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+ALL_DONE, SOME_FAILED, WRONG_USE = 0, 1, 2
 
 _VERBOSE = "WFSSBKG_VERBOSE"  # tells worker processes about --verbose
 
@@ -133,6 +133,7 @@ def start(
 def run(main: Callable[[], int]) -> None:
     """Run a script's `main` and leave with its exit status, without a traceback for a user."""
     try:
+        interrupted.raises()
         status = main()
     except config.ConfigError as error:
         print(error, file=sys.stderr)
@@ -141,8 +142,10 @@ def run(main: Callable[[], int]) -> None:
         print(error, file=sys.stderr)
         status = SOME_FAILED
     except KeyboardInterrupt:
-        print("\nInterrupted. Run the same command again to go on.", file=sys.stderr)
-        status = INTERRUPTED
+        interrupted.say()
+        status = interrupted.STATUS
+    sys.stdout.flush()
+    interrupted.ends_at_once()
     sys.exit(status)
 
 

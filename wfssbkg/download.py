@@ -5,19 +5,18 @@ from __future__ import annotations
 import errno
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import requests
-from astropy.io import fits
 from astropy.table import Table
 from tqdm import tqdm
 
-from wfssbkg import StepError, exposures, masked, network
+from wfssbkg import StepError, exposures, masked, network, rate
 from wfssbkg.config import Query
 from wfssbkg.layout import Folder, remove_unfinished, replacing, unfinished
 
@@ -94,7 +93,7 @@ def _is_there(row: Table.Row, folder: Folder) -> bool:
     if row["size"] and row["status"] == exposures.ACCEPTED:
         return path.is_file() and path.stat().st_size == row["size"]
     try:
-        check_rate(path, int(row["size"]))
+        rate.check(path, int(row["size"]))
     except StepError:
         return False
     return True
@@ -203,63 +202,11 @@ def _fetch(row: Table.Row, folder: Folder, query: Query, stop: threading.Event) 
             )
             if status != "COMPLETE":
                 raise StepError(str(message))
-            check_rate(temporary, int(row["size"]))
+            rate.check(temporary, int(row["size"]))
             return temporary.stat().st_size
 
     with client._session:
         return network.with_retries(attempt, query, pause=stop.wait)
-
-
-def check_rate(path: Path, size: int = 0) -> None:
-    """
-    Check that a file is a whole rate file: SCI, ERR and DQ images of equal 2-D shape.
-
-    Parameters
-    ----------
-    path : `~pathlib.Path`
-    size : int
-        Expected size in bytes; 0 if it is not known.
-
-    Raises
-    ------
-    StepError
-        With what is wrong. The pixels are not read.
-    """
-    try:
-        found = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(64)
-    except OSError as error:
-        raise StepError(f"cannot be read ({error.strerror})") from error
-    if not start.startswith(b"SIMPLE  ="):
-        words = network.printable(start.decode("ascii", "replace").strip())[:20]
-        what = f"starts with '{words}'" if start else "empty"
-        raise StepError(f"not a FITS file ({what})")
-    if size and found != size:
-        raise StepError(f"{found} bytes instead of {size}")
-    shapes = []
-    with open_rate(path) as hdus:
-        for name in ("SCI", "ERR", "DQ"):
-            if name not in hdus or not hdus[name].is_image:
-                raise StepError(f"no image extension {name}")
-            shapes.append(hdus[name].shape)
-            place = hdus[name].fileinfo()
-            if place["datLoc"] + place["datSpan"] > found:
-                raise StepError(f"it ends within the extension {name}")
-    if len(shapes[0]) != 2 or len(set(shapes)) != 1:
-        raise StepError(f"SCI, ERR, DQ have the shapes {', '.join(map(str, shapes))}")
-
-
-@contextmanager
-def open_rate(path: Path) -> Iterator[fits.HDUList]:
-    """Open a rate file; whatever a damaged one makes astropy raise becomes a StepError."""
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            yield hdus
-    except StepError:
-        raise
-    except Exception as error:
-        raise StepError(f"cannot be read as FITS ({network.first_line(error)})") from error
 
 
 def size_in_words(size: int) -> str:

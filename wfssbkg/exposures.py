@@ -10,8 +10,8 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Column, Table
 
-from wfssbkg import StepError, __version__
-from wfssbkg.layout import Folder, replacing
+from wfssbkg import StepError, __version__, files
+from wfssbkg.layout import Folder
 
 # What can become of an exposure.
 ACCEPTED = "accepted"  # takes part in the background
@@ -87,12 +87,13 @@ def read(path: Path) -> Table:
     if not path.exists():
         raise StepError(f"{path} does not exist. Run queryData.py first")
     try:
-        with fits.open(path, memmap=False) as hdus:
+        with files.opened(path) as hdus:
+            files.check_whole(path, hdus)
             data, qdate = hdus["EXPOSURES"].data, hdus[0].header["QDATE"]
             table = new([])
             if len(data):
                 table = Table({name: _column(data[name], name) for name in COLUMNS})
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except StepError as error:
         raise StepError(
             f"{path} is not an exposure table ({error}). Remove it and run queryData.py again"
         ) from None
@@ -114,8 +115,7 @@ def write(table: Table, path: Path, qdate: str | None = None) -> None:
     primary = fits.PrimaryHDU()
     primary.header["QDATE"] = (qdate or table.meta["QDATE"], "UTC time of the query")
     primary.header["WFSSBKG"] = (__version__, "version of WFSSBackgrounds")
-    with replacing(path) as temporary:
-        fits.HDUList([primary, to_hdu(table)]).writeto(temporary)
+    files.write(path, [primary, to_hdu(table)])
 
 
 def _column(values: np.ndarray, name: str) -> Column:
@@ -184,7 +184,7 @@ def fates(table: Table) -> dict[str, list[str]]:
 
 
 def to_process(table: Table, folder: Folder) -> list[Path]:
-    """The rate files to work on: of the accepted exposures, and of those that failed before.
+    """The rate files to work on: of exposures accepted, rejected (to be judged again), or failed.
 
     An exposure whose download failed is not among them; one that was rejected is, since
     makeBackgrounds.py judges it again.
@@ -193,9 +193,7 @@ def to_process(table: Table, folder: Folder) -> list[Path]:
     return [
         rate
         for status, rate in rows
-        if status == ACCEPTED
-        or (status == FAILED and rate.exists())
-        or (status == REJECTED and (rate.exists() or folder.masked(rate.name).exists()))
+        if status in (ACCEPTED, REJECTED) or (status == FAILED and rate.exists())
     ]
 
 

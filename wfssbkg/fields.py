@@ -6,6 +6,9 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from wfssbkg import StepError
+from wfssbkg.files import first_line
+
 KEYWORDS = (
     "WCSAXES", "CTYPE1", "CTYPE2", "CUNIT1", "CUNIT2", "CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2",
     "CDELT1", "CDELT2", "PC1_1", "PC1_2", "PC2_1", "PC2_2", "RADESYS",
@@ -18,8 +21,23 @@ Pointing = dict[str, str | float]  # thousands of FITS headers would take second
 
 
 def pointing(header: fits.Header) -> Pointing:
-    """The world coordinates of an exposure: the keywords of the extension SCI that make them."""
-    return {key: header[key] for key in KEYWORDS if key in header}
+    """
+    The world coordinates of an exposure: the keywords of the extension SCI that make them.
+
+    Raises
+    ------
+    StepError
+        If they make no sense.
+    """
+    try:
+        made = {key: header[key] for key in KEYWORDS if key in header}
+        if "CRVAL1" in made:
+            sky = WCS(fits.Header(made)).all_pix2world([[0, 0], [1, 1]], 0)
+            if not np.isfinite(sky).all():
+                raise ValueError("no position on the sky")
+    except Exception as error:  # of wcslib, or of a card that is none
+        raise StepError(f"its world coordinates make no sense ({first_line(error)})") from error
+    return made
 
 
 def group(

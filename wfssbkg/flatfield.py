@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from wfssbkg import StepError, fields
+from wfssbkg import StepError, fields, rate
+from wfssbkg.files import first_line, opened
+from wfssbkg.layout import Combination
 
 # Where the JWST pipeline finds reference files unless the user's environment says otherwise:
 # https://jwst-crds.stsci.edu/docs/cmdline_bestrefs
@@ -35,7 +37,8 @@ class FlatFielded:
     sci : (ny, nx) float32 array
         Count rate divided by the flat field, DN/s.
     var_poisson, var_rnoise : (ny, nx) float32 arrays
-        Variances of photon noise and of read noise, (DN/s)^2.
+        Variances of photon noise and of read noise, (DN/s)^2; NaN where the rate file's ERR is not
+        above 0.
     dq : (ny, nx) uint32 array
         Data quality flags of exposure and flat field.
     header : `~astropy.io.fits.Header`
@@ -52,7 +55,9 @@ class FlatFielded:
     pointing: fields.Pointing
 
 
-def flat_field(path: Path, *, context: str | None = None) -> FlatFielded:
+def flat_field(
+    path: Path, *, context: str | None = None, combination: Combination | None = None
+) -> FlatFielded:
     """
     Divide an exposure by the flat field that CRDS chooses.
 
@@ -62,6 +67,8 @@ def flat_field(path: Path, *, context: str | None = None) -> FlatFielded:
         A rate file.
     context : str, optional
         CRDS context, e.g. jwst_1365.pmap; default: the current one.
+    combination : `~wfssbkg.layout.Combination`, optional
+        What it is to be an exposure of; default: any.
 
     Returns
     -------
@@ -70,20 +77,25 @@ def flat_field(path: Path, *, context: str | None = None) -> FlatFielded:
     Raises
     ------
     StepError
-        If the file is no sound rate file, or there is no flat field for it.
+        If the file is no sound rate file, or not of the combination, or there is no flat field
+        for it.
     """
-    header = _check(path)
+    header = rate.check(path)
+    rate.check_belongs(header, combination)
+    with opened(path) as hdus:
+        pointing = fields.pointing(hdus["SCI"].header)
+        known = hdus["ERR"].data > 0  # the step makes ERR anew
     result = _call_step(str(path), name=path.name, context=context)
     with result:
         for key, value in _used(result).items():
             header[key] = value
         return FlatFielded(
             sci=np.array(result.data, dtype=np.float32),
-            var_poisson=np.array(result.var_poisson, dtype=np.float32),
-            var_rnoise=np.array(result.var_rnoise, dtype=np.float32),
+            var_poisson=np.where(known, result.var_poisson, np.float32(np.nan)),
+            var_rnoise=np.where(known, result.var_rnoise, np.float32(np.nan)),
             dq=np.array(result.dq, dtype=np.uint32),
             header=header,
-            pointing=fields.pointing(fits.getheader(path, "SCI")),
+            pointing=pointing,
         )
 
 
@@ -115,9 +127,15 @@ def unflat(
     from stdatamodels.jwst import datamodels
 
     model = datamodels.ImageModel(np.asarray(sci, dtype=np.float32))
-    with datamodels.ImageModel(str(exposure)) as template:
-        model.update(template, only="PRIMARY")
-        context = template.meta.ref_file.crds.context_used
+    try:
+        with datamodels.ImageModel(str(exposure)) as template:
+            model.update(template, only="PRIMARY")
+            context = template.meta.ref_file.crds.context_used
+    except Exception as error:  # whatever a damaged file makes of it
+        raise StepError(
+            f"{exposure}, whose flat field is to be put back, cannot be read "
+            f"({first_line(error)}). Run makeMask.py again"
+        ) from error
     model.err = np.asarray(err, dtype=np.float32)
     model.var_rnoise = np.square(model.err)
     model.var_poisson = np.zeros_like(model.err)
@@ -127,24 +145,6 @@ def unflat(
         has_flat = np.isfinite(result.data)
         flat_in = np.where(has_flat, result.data, sci), np.where(has_flat, result.err, err)
         return *(image.astype(np.float32) for image in flat_in), _used(result)
-
-
-def _check(path: Path) -> fits.Header:
-    """The primary header of a rate file, if it has the parts of one."""
-    try:
-        with fits.open(path, memmap=True) as hdus:
-            shapes = {name: hdus[name].shape for name in ("SCI", "ERR", "DQ") if name in hdus}
-            header = hdus[0].header.copy(strip=True)
-    except FileNotFoundError:
-        raise StepError(f"{path} is missing. Run queryData.py again") from None
-    except (OSError, ValueError, TypeError, IndexError) as error:
-        raise StepError(f"{path.name} is not a readable FITS file ({error})") from None
-    missing = {"SCI", "ERR", "DQ"} - set(shapes)
-    if missing:
-        raise StepError(f"{path.name} has no extension {', '.join(sorted(missing))}")
-    if len(set(shapes.values())) != 1 or len(shapes["SCI"]) != 2:
-        raise StepError(f"{path.name}: SCI, ERR and DQ are not images of one size: {shapes}")
-    return header
 
 
 def _call_step(exposure: object, *, name: str, context: str | None, inverse: bool = False):  # noqa: ANN202
@@ -161,7 +161,7 @@ def _call_step(exposure: object, *, name: str, context: str | None, inverse: boo
     except (Exception, SystemExit) as error:  # crds and jwst raise all kinds
         raise StepError(
             f"{name}: the JWST pipeline could not flat-field it "
-            f"({type(error).__name__}: {str(error).strip().splitlines()[:1] or ''}). "
+            f"({type(error).__name__}: {first_line(error)}). "
             f"Reference files are looked for in CRDS_PATH={os.environ['CRDS_PATH']} and at "
             f"CRDS_SERVER_URL={os.environ['CRDS_SERVER_URL']}"
         ) from error

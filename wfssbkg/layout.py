@@ -96,6 +96,12 @@ class Folder:
         """An exposure averaged over cells, there while makeBackgrounds.py works."""
         return self.path / (filename.removesuffix("_rate.fits") + "_cells.fits")
 
+    def remove_cells(self) -> None:
+        """Remove what makeBackgrounds.py needs only while it works."""
+        for pattern in ("*_cells.fits", "*_findings.fits"):
+            for path in self.path.glob(pattern):
+                path.unlink(missing_ok=True)
+
     @property
     def background(self) -> Path:
         """The combined background."""
@@ -131,6 +137,11 @@ def of_exposures(folder: Folder) -> Iterator[Path]:
     """All files of exposures in the folder of a combination, those not finished yet as well."""
     for pattern in ("jw*.fits", f"{_UNFINISHED}jw*.fits"):
         yield from folder.path.glob(pattern)
+
+
+def star_lock(catalog: Path) -> Path:
+    """There while a script works on the catalogue of stars."""
+    return catalog.with_name(f".{catalog.stem}.lock")
 
 
 @contextmanager

@@ -50,11 +50,11 @@ def bad_pixels(sci: np.ndarray, variance: np.ndarray, dq: np.ndarray, bits: int)
     Returns
     -------
     (ny, nx) bool array
-        True where a bit is set, or a value is not finite, or the variance is not positive.
+        True where a bit is set, or a value is not finite, or the variance is not positive; or where
+        the rate is exactly 0, which no ramp gives: nothing was measured, or bytes were lost.
     """
-    return (
-        (dq & np.uint32(bits) != 0) | ~np.isfinite(sci) | ~np.isfinite(variance) | ~(variance > 0)
-    )
+    known = np.isfinite(sci) & (sci != 0) & np.isfinite(variance) & (variance > 0)
+    return (dq & np.uint32(bits) != 0) | ~known
 
 
 def saturated_length(dq: np.ndarray, *, along_x: bool) -> int:
@@ -103,7 +103,10 @@ def sky_background(sci: np.ndarray, bad: np.ndarray, *, box: int, filter_size: i
         If every pixel is bad.
     """
     if bad.all():
-        raise StepError("every pixel is bad")
+        raise StepError(
+            "every pixel is bad: flagged (mask.bad_flags), not a number, or without an uncertainty "
+            "above 0"
+        )
     data = np.where(bad, 0, sci).astype(np.float32)
     background = sep.Background(
         data, mask=bad, bw=box, bh=box, fw=filter_size, fh=filter_size, maskthresh=0.0

@@ -10,9 +10,8 @@ import numba
 import numpy as np
 from astropy.io import fits
 
-from wfssbkg import StepError, __version__
+from wfssbkg import StepError, __version__, files
 from wfssbkg.fields import Pointing
-from wfssbkg.layout import replacing
 
 # Bits of the MASK extension; a pixel counts in the background where none is set.
 BAD, SOURCE = 1, 2
@@ -66,8 +65,7 @@ def write(
     hdus[1].header["BUNIT"] = hdus[2].header["BUNIT"] = "DN/s"
     for bit, meaning in _BITS.items():
         hdus[3].header[f"MASKBIT{bit.bit_length() - 1}"] = (bit, meaning)
-    with replacing(path) as temporary:
-        fits.HDUList(hdus).writeto(temporary)
+    files.write(path, hdus)
 
 
 def write_wfss_mask(path: Path, sky: np.ndarray, *, header: fits.Header, settings: str) -> None:
@@ -88,8 +86,7 @@ def write_wfss_mask(path: Path, sky: np.ndarray, *, header: fits.Header, setting
     primary.header["DATAMODL"] = ("ImageModel", "data model of the JWST pipeline")
     image = fits.ImageHDU(sky.astype(np.uint8), name="MASK")
     image.header["COMMENT"] = "1: sky; 0: bad pixel, reference pixel or light of a source"
-    with replacing(path) as temporary:
-        fits.HDUList([primary, image]).writeto(temporary)
+    files.write(path, [primary, image])
 
 
 def _primary(path: Path, header: fits.Header, settings: str) -> fits.PrimaryHDU:
@@ -124,11 +121,10 @@ def is_current(path: Path, *, rate: Path, settings: str) -> bool:
         Fingerprint of the mask settings.
     """
     try:
-        made_with = fits.getval(path, "SETTINGS")
         is_older = rate.exists() and path.stat().st_mtime < rate.stat().st_mtime
-        return made_with == settings and not is_older
-    except (OSError, KeyError):
+    except OSError:
         return False
+    return not is_older and files.made_with(path) == settings
 
 
 def read_headers(path: Path) -> tuple[fits.Header, fits.Header]:
@@ -140,9 +136,13 @@ def read_headers(path: Path) -> tuple[fits.Header, fits.Header]:
         If the file cannot be read.
     """
     try:
-        with fits.open(path, memmap=False) as hdus:
+        with files.opened(path) as hdus:
+            files.check_whole(path, hdus)
+            missing = [name for name in ("SCI", "ERR", "MASK") if name not in hdus]
+            if missing:
+                raise StepError(f"no extension {', '.join(missing)}")
             return hdus[0].header, hdus["SCI"].header
-    except (OSError, KeyError) as error:
+    except StepError as error:
         raise _unreadable(path, error, "makeMask.py") from None
 
 
@@ -174,7 +174,7 @@ def shape(path: Path) -> tuple[int, int]:
     """
     try:
         return _places(path, path.stat().st_mtime_ns)["SCI"].shape
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, StepError) as error:
         raise _unreadable(path, error, "makeMask.py") from None
 
 
@@ -278,8 +278,7 @@ def _expanded(numbers: np.ndarray, zero: float, step: float, blank: int) -> np.n
 
 
 def _write_images(path: Path, images: list[fits.ImageHDU]) -> None:
-    with replacing(path) as temporary:
-        fits.HDUList([fits.PrimaryHDU(), *images]).writeto(temporary)
+    files.write(path, [fits.PrimaryHDU(), *images])
 
 
 def _read(path: Path, wanted: dict[str, slice], script: str) -> list[np.ndarray]:
@@ -287,7 +286,7 @@ def _read(path: Path, wanted: dict[str, slice], script: str) -> list[np.ndarray]
     try:
         places = _places(path, path.stat().st_mtime_ns)
         return [_rows(path, places[name], rows) for name, rows in wanted.items()]
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, StepError) as error:
         raise _unreadable(path, error, script) from None
 
 
@@ -306,7 +305,7 @@ def _places(path: Path, changed: int) -> dict[str, _Place]:
 
     astropy takes a ms for each header, which is most of the time that a few rows of a file take.
     """
-    with fits.open(path, memmap=False) as hdus:
+    with files.opened(path) as hdus:
         return {
             hdu.name: _Place(
                 hdu.fileinfo()["datLoc"],

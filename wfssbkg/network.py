@@ -20,6 +20,7 @@ from urllib3.exceptions import InvalidHeader
 
 from wfssbkg import StepError
 from wfssbkg.config import Query
+from wfssbkg.files import first_line
 
 # At INFO it draws a progress bar of its own for each file, and tells of each query.
 astroquery.log.setLevel(logging.WARNING)
@@ -188,14 +189,3 @@ def in_words(error: BaseException, timeout: float) -> str:
 def query_date() -> str:
     """The UTC time now, as the keyword QDATE gives it."""
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
-
-
-def first_line(error: BaseException) -> str:
-    """The beginning of an error's message, or its type."""
-    lines = str(error).strip().splitlines()
-    return printable(lines[0])[:200] if lines else type(error).__name__
-
-
-def printable(text: str) -> str:
-    """Text in printable ASCII, which is what FITS tables and a terminal can take."""
-    return "".join(c if " " <= c <= "~" else "?" for c in text)

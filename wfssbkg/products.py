@@ -15,8 +15,8 @@ from astropy.table import Table
 from astropy.time import Time
 from pydantic import BaseModel
 
-from wfssbkg import StepError, __version__, exposures
-from wfssbkg.layout import Combination, replacing
+from wfssbkg import StepError, __version__, exposures, files
+from wfssbkg.layout import Combination
 
 # Bits of the DQ extension, with names of the JWST pipeline: it ORs them into the exposures it
 # subtracts the background from, so that none of them may be DO_NOT_USE.
@@ -109,8 +109,7 @@ def write_background(path: Path, background: Background, *, settings: str) -> No
     primary.header["WFSSBKG"] = (__version__, "version of WFSSBackgrounds")
     bad = fits.ImageHDU(background.bad.astype(np.uint8), name="BAD")
     hdus = [primary, *background.images(), bad, exposures.to_hdu(background.inputs)]
-    with replacing(path) as temporary:
-        fits.HDUList(hdus).writeto(temporary)
+    files.write(path, hdus)
 
 
 def read_background(path: Path) -> Background:
@@ -125,12 +124,17 @@ def read_background(path: Path) -> Background:
     if not path.exists():
         raise StepError(f"{path} does not exist. Run makeBackgrounds.py first")
     try:
-        with fits.open(path, memmap=False) as hdus:
-            images = [hdus[name].data for name in ("SCI", "ERR", "NEXP")]
-            sci, err, number = (x.astype(x.dtype.newbyteorder("=")) for x in images)
-            bad, systematic = hdus["BAD"].data > 0, float(hdus[0].header["SYSERR"])
-        return Background(sci, err, number, bad, exposures.read(path), systematic)
-    except (OSError, KeyError, ValueError, TypeError, StepError) as error:
+        with files.opened(path) as hdus:
+            files.check_whole(path, hdus)
+            images = [hdus[name].data for name in ("SCI", "ERR", "NEXP", "BAD")]
+            sci, err, number, bad = (x.astype(x.dtype.newbyteorder("=")) for x in images)
+            systematic = float(hdus[0].header["SYSERR"])
+        if sci.ndim != 2 or not sci.shape == err.shape == number.shape == bad.shape:
+            raise StepError("SCI, ERR, NEXP and BAD are not images of one size")
+        if not (np.isfinite(sci) & (err > 0)).any() or not np.isfinite(systematic):
+            raise StepError("no pixel has a value and an uncertainty")
+        return Background(sci, err, number, bad > 0, exposures.read(path), systematic)
+    except StepError as error:
         raise StepError(
             f"{path} cannot be read ({error}). Remove it and run makeBackgrounds.py again"
         ) from None
@@ -147,12 +151,12 @@ def is_current(path: Path, *, settings: str, sources: list[Path]) -> bool:
         Fingerprint of the settings.
     sources : list of `~pathlib.Path`
     """
-    if made_with(path) != settings:
+    if files.made_with(path) != settings:
         return False
     try:
         made = path.stat().st_mtime
         return all(made >= source.stat().st_mtime for source in sources)
-    except (OSError, KeyError):
+    except OSError:
         return False
 
 
@@ -212,14 +216,6 @@ def finished(smooth: np.ndarray, err: np.ndarray, background: Background) -> Bac
     )
 
 
-def made_with(path: Path) -> str:
-    """The fingerprint of the settings a product was made with; '' if there is none."""
-    try:
-        return str(fits.getval(path, "SETTINGS"))
-    except (OSError, KeyError):
-        return ""
-
-
 def write_finished(
     path: Path,
     background: Background,
@@ -266,8 +262,7 @@ def write_finished(
         exposures.to_hdu(background.inputs),
         provenance,
     ]
-    with replacing(path) as temporary:
-        fits.HDUList(hdus).writeto(temporary, checksum=True)
+    files.write(path, hdus, checksum=True)
 
 
 def reference_header(

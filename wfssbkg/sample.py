@@ -136,7 +136,7 @@ def _normalised(
         row = y // size[0]
         for x in range(sci.shape[1]):
             column = x // size[1]
-            counts = not bad[y, x] and not source[row, column]
+            counts = not bad[y, x] and not source[row, column] and 0 < err[y, x] < np.inf
             value[y, x] = (sci[y, x] - spurious[row, column]) / level if counts else np.nan
             noise[y, x] = err[y, x] / level if counts else np.nan
     return value, noise

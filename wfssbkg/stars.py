@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from wfssbkg import StepError, cli, exposures
+from wfssbkg import StepError, cli, exposures, files, lock
 from wfssbkg.config import Query
-from wfssbkg.layout import replacing
+from wfssbkg.layout import star_lock
 from wfssbkg.network import gaia_client, query_date, with_retries
 
 _TABLE = "gaiadr3.gaia_source_lite"  # the columns of gaia_source that matter, and faster
+_UNDER_WAY = ("PENDING", "QUEUED", "EXECUTING")  # phases of a job, from the standard (IVOA UWS)
+_JOB_TIMEOUTS = 10  # as long as all pages of an answer of MAST may take, in units of query.timeout
+_PAUSE = 0.5  # s, between two questions for the phase; as astroquery has it
 _EPOCH = 57388.5  # MJD of J2016.0, the epoch of the positions of Gaia DR3
 _YEAR = 365.25  # d
 _MAS = np.radians(1 / 3.6e6)
@@ -155,11 +159,19 @@ def catalog(path: Path, query: Query, *, overwrite: bool = False) -> Table:
     StepError
         If there is no file and Gaia cannot be asked.
     """
-    if path.exists() and not overwrite:
-        try:
-            return _read(path, query.gaia_g_limit)
-        except (OSError, KeyError, ValueError, TypeError) as error:
-            cli.say(f"{path} is not a readable catalogue of stars ({error}): asking Gaia again")
+    with lock.hold(star_lock(path)):
+        if path.exists() and not overwrite:
+            try:
+                return _read(path, query.gaia_g_limit)
+            except StepError as error:
+                cli.say(f"{path} is not a readable catalogue of stars ({error}): asking Gaia again")
+        stars = _fetch(query)
+        _write(stars, path, query)
+    return stars
+
+
+def _fetch(query: Query) -> Table:
+    """The stars from Gaia, and when; with new tries, and what to do in case of failure."""
     cli.say(
         f"asking Gaia ({query.gaia_url}) for all stars brighter than "
         f"G = {query.gaia_g_limit:g}; once, it may take some minutes"
@@ -172,7 +184,6 @@ def catalog(path: Path, query: Query, *, overwrite: bool = False) -> Table:
             "later, or set query.gaia_g_limit: null to go without the check for bright stars"
         ) from error
     stars.meta["QDATE"] = query_date()
-    _write(stars, path, query)
     return stars
 
 
@@ -193,7 +204,15 @@ def _ask(query: Query) -> Table:
 def _tap(query: Query, adql: str) -> Table:
     """The answer to an asynchronous job, which unlike a synchronous one is not cut at 2000 rows."""
     with contextlib.redirect_stdout(io.StringIO()):  # it prints errors besides raising them
-        job = gaia_client(query).launch_job_async(adql, output_format="votable_gzip")
+        job = gaia_client(query).launch_job_async(
+            adql, output_format="votable_gzip", background=True
+        )
+        longest = _JOB_TIMEOUTS * query.timeout
+        end = time.monotonic() + longest
+        while (phase := job.get_phase(update=True).strip().upper()) in _UNDER_WAY:
+            if time.monotonic() > end:
+                raise StepError(f"its job is still {phase} after {longest:g} s")
+            time.sleep(_PAUSE)
         table = job.get_results()
     table.rename_columns(table.colnames, [name.lower() for name in table.colnames])
     return table
@@ -215,7 +234,8 @@ def _checked(columns: Any, g_limit: float) -> Table:
 
 
 def _read(path: Path, g_limit: float) -> Table:
-    with fits.open(path, memmap=False) as hdus:
+    with files.opened(path) as hdus:
+        files.check_whole(path, hdus)
         stars = _checked(hdus["STARS"].data, g_limit)
         stars.meta["QDATE"] = hdus[0].header["QDATE"]
     return stars
@@ -231,6 +251,4 @@ def _write(stars: Table, path: Path, query: Query) -> None:
         fits.Column(name, kind, unit=unit, array=np.asarray(stars[name]))
         for name, (kind, unit) in _COLUMNS.items()
     ]
-    with replacing(path) as temporary:
-        rows = fits.BinTableHDU.from_columns(columns, name="STARS")
-        fits.HDUList([primary, rows]).writeto(temporary)
+    files.write(path, [primary, fits.BinTableHDU.from_columns(columns, name="STARS")])

@@ -1,0 +1,469 @@
+"""Whatever is wrong with a file: a reason in words, the others done, nothing half-written."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+import makeBackgrounds
+from tests.conftest import NAMES, ROOT
+from wfssbkg import StepError, config, exposures, files, flatfield, lock, masked, products, rate
+from wfssbkg.config import fingerprint
+from wfssbkg.layout import Combination, Folder
+
+GR150C = Combination("GR150C", "F115W")
+
+# astropy's remarks on files that are damaged on purpose
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:File may have been truncated"),
+    pytest.mark.filterwarnings("ignore:Error validating header"),
+    pytest.mark.filterwarnings("ignore:.*There may be extra bytes"),
+]
+
+
+def folder_of(config_file, name=NAMES[0]):
+    settings = config.read(config_file)
+    return Folder(
+        Combination(*name.split("-")), settings.working_directory, settings.output_directory
+    )
+
+
+def says(done, *words):
+    """The script said this, and ended like a program and not like a stack of calls."""
+    for word in words:
+        assert word in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def no_debris(*folders):
+    for folder in folders:
+        hidden = [path.name for path in folder.rglob(".*")]
+        assert not hidden
+        assert not list(folder.rglob("*_cells.fits"))
+
+
+# ---- rate files
+
+
+def change(name, function):
+    """Change the pixels of an extension."""
+
+    def spoil(path):
+        with fits.open(path, mode="update") as hdus:
+            hdus[name].data = function(hdus[name].data)
+
+    return spoil
+
+
+def header(**keywords):
+    def spoil(path):
+        with fits.open(path, mode="update") as hdus:
+            for key, value in keywords.items():
+                place = hdus["SCI" if key in ("BUNIT", "CTYPE1") else 0].header
+                if value is None:
+                    del place[key]
+                else:
+                    place[key] = value
+
+    return spoil
+
+
+def without(name):
+    def spoil(path):
+        with fits.open(path) as hdus:
+            rest = fits.HDUList([hdu.copy() for hdu in hdus if hdu.name != name])
+        rest.writeto(path, overwrite=True)
+
+    return spoil
+
+
+def smaller(path):
+    with fits.open(path, mode="update") as hdus:
+        for name in ("SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE"):
+            hdus[name].data = hdus[name].data[:128]
+
+
+def folder_in_place(path):
+    path.unlink()
+    path.mkdir()
+
+
+RATE_FAULTS = {
+    "empty": (lambda path: path.write_bytes(b""), "empty"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:700_000]), "VAR_"),
+    "the end is missing": (lambda path: path.write_bytes(path.read_bytes()[:-3000]), "ends within"),
+    "no SCI": (without("SCI"), "no image extension SCI"),
+    "no ERR": (without("ERR"), "no image extension ERR"),
+    "no VAR_RNOISE": (without("VAR_RNOISE"), "no image extension VAR_RNOISE"),
+    "wrong shape": (change("DQ", lambda image: image[:100]), "have the shapes"),
+    "half a frame": (smaller, "its header says 256x256"),
+    "all NaN": (change("SCI", lambda image: image * np.nan), "every pixel is bad"),
+    "ERR zero": (change("ERR", lambda image: image * 0), "uncertainty above 0"),
+    "ERR negative": (change("ERR", lambda image: -image), "uncertainty above 0"),
+    "DQ of floats": (change("DQ", lambda image: image.astype("f4")), "DQ does not hold 32-bit"),
+    "DQ signed": (change("DQ", lambda image: image.astype("i4")), "DQ does not hold 32-bit"),
+    "SCI of integers": (change("SCI", lambda image: np.zeros(image.shape, "i2")), "floating-point"),
+    "another instrument": (header(INSTRUME="NIRCAM"), "INSTRUME is 'NIRCAM', expected NIRISS"),
+    "another filter": (header(PUPIL="F200W"), "PUPIL is 'F200W', expected F115W"),
+    "another grating": (header(FILTER="GR150R"), "FILTER is 'GR150R', expected GR150C"),
+    "a direct image": (header(EXP_TYPE="NIS_IMAGE"), "EXP_TYPE is 'NIS_IMAGE'"),
+    "no keyword PUPIL": (header(PUPIL=None), "its header has no PUPIL"),
+    "no keyword DETECTOR": (header(DETECTOR=None), "its header has no DETECTOR"),
+    "another unit": (header(BUNIT="MJy/sr"), "expected DN/s"),
+    "no place on the sky": (header(CTYPE1="NOWHERE"), "world coordinates make no sense"),
+    "a card that is none": (
+        lambda path: path.write_bytes(path.read_bytes().replace(b"CAL_VER = ", b"CAL_VER ==", 1)),
+        "its header is damaged",
+    ),
+    "no FITS file": (lambda path: path.write_bytes(b"<!DOCTYPE html><html>"), "not a FITS file"),
+    "a folder in its place": (folder_in_place, "directory"),
+    "vanished": (lambda path: path.unlink(), "missing. Run queryData.py again"),
+    "a link to nowhere": (
+        lambda path: (path.unlink(), path.symlink_to("nowhere")), "missing. Run queryData.py again",
+    ),
+}  # fmt: skip
+
+
+def copy_name(number):
+    return f"jw90001001001_02101_{number:05d}_nis_rate.fits"
+
+
+def without_uncertainty(err):
+    err[100, 100:103] = 0, -1, np.nan
+    return err
+
+
+@pytest.fixture(scope="module")
+def spoilt(finished, archive, tmp_path_factory):
+    """A run of makeMask.py on files that were sound when queryData.py saw them."""
+    place = tmp_path_factory.mktemp("spoilt")
+    sound = sorted(finished[1][0].path.glob("*_02101_*_rate.fits"))[0]
+    (place / "rates").mkdir()
+    for number in range(1, len(RATE_FAULTS) + 3):
+        shutil.copy(sound, place / "rates" / copy_name(number))
+    query = {"source": str(place / "rates"), "gaia_g_limit": None}
+    config_file = archive.config(place, gratings=["GR150C"], query=query)
+    assert archive.run("queryData.py", config_file).returncode == 0
+    for number, (spoil, _) in enumerate(RATE_FAULTS.values(), start=1):
+        spoil(place / "rates" / copy_name(number))
+    (place / "rates" / copy_name(len(RATE_FAULTS) + 1)).chmod(0o444)  # read-only: sound
+    change("ERR", without_uncertainty)(place / "rates" / copy_name(len(RATE_FAULTS) + 2))
+    return archive.run("makeMask.py", config_file), folder_of(config_file)
+
+
+def test_the_sound_exposures_beside_spoilt_ones_are_masked(spoilt):
+    done, folder = spoilt
+    says(done, f"2 masked, 0 were masked already, {len(RATE_FAULTS)} failed")
+    assert done.returncode == 0
+    names = exposures.fates(exposures.read(folder.table))[exposures.ACCEPTED]
+    assert names == [copy_name(len(RATE_FAULTS) + more) for more in (1, 2)]
+    made = [path.name for path in sorted(folder.path.iterdir())]
+    assert made == [folder.table.name, *(folder.masked(name).name for name in names)]
+
+
+def test_pixels_without_an_uncertainty_are_bad(spoilt):
+    _, folder = spoilt
+    names = [copy_name(len(RATE_FAULTS) + more) for more in (1, 2)]
+    one, other = (masked.read(folder.masked(name))[2] & masked.BAD for name in names)
+    assert other[100, 100:103].all()
+    assert (one != other).sum() == 3 - one[100, 100:103].sum()
+
+
+@pytest.mark.parametrize("fault", RATE_FAULTS)
+def test_a_spoilt_rate_file_has_its_reason_in_the_table(spoilt, fault):
+    done, folder = spoilt
+    name, words = copy_name(list(RATE_FAULTS).index(fault) + 1), RATE_FAULTS[fault][1]
+    table = exposures.read(folder.table)
+    assert words in exposures.reason(table, name)
+    assert name in exposures.fates(table)[exposures.FAILED]
+    assert f"{name} failed: {exposures.reason(table, name)}" in done.stdout
+
+
+def test_a_rate_file_cut_at_any_byte_does_not_pass(finished, tmp_path):
+    path = tmp_path / "cut_rate.fits"
+    sound = sorted(finished[1][0].path.glob("*_rate.fits"))[0]
+    content = sound.read_bytes()
+    with fits.open(sound) as hdus:
+        edges = [hdu.fileinfo()[key] for hdu in hdus for key in ("hdrLoc", "datLoc")]
+    complete = edges[-2]  # without its last extension, ASDF, it is a rate file all the same
+    rng = np.random.default_rng(3)
+    places = {place + more for place in edges for more in (-1, 0, 1)} - {-1, complete}
+    for place in places | set(rng.integers(0, len(content), 200).tolist()):
+        path.write_bytes(content[:place])
+        with pytest.raises(StepError):
+            rate.check(path)
+
+
+def fuzz(archive, rate_file, folder, number, seed, *options):
+    """What tests/fuzz.py found; it must end by itself."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", rate_file, folder, str(number), str(seed), *options],
+        env=archive.environment(), cwd=ROOT, capture_output=True, text=True, timeout=1800,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def is_told(found):
+    """Whether there is a reason; or it is the exposure still, but for a few pixels that differ."""
+    if "reason" in found:
+        return found["reason"].strip() != "" and found["left"] == 0
+    return 0 <= found["fraction"] <= 1 and found["differs"] < 0.02 and found["left"] == 0
+
+
+def test_damage_by_chance_is_told_or_harmless(finished, archive, tmp_path):
+    sound = sorted(finished[1][0].path.glob("*_rate.fits"))[0]
+    found = fuzz(archive, sound, tmp_path, 100, 1)
+    assert len(found) > 95
+    assert [what for what in found if not is_told(what)] == []
+    assert sum("reason" in what for what in found) > 50
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", [2, 3])
+def test_more_damage_by_chance_is_told_or_harmless(finished, archive, tmp_path, seed):
+    sound = sorted(finished[1][seed - 2].path.glob("*_02101_*_rate.fits") if seed == 2 else
+                   finished[1][0].path.glob("*_rate.fits"))[-1]  # fmt: skip
+    found = fuzz(archive, sound, tmp_path, 600, seed, "all")
+    assert [what for what in found if not is_told(what)] == []
+
+
+# ---- masked exposures, tables, combined backgrounds
+
+
+def test_an_unfinished_masked_exposure_is_not_taken_for_one(finished, archive, tmp_path):
+    """What no run leaves, but a full disk of another kind, or a copy that was interrupted."""
+    whole = sorted(finished[1][0].path.glob("*_masked.fits"))[0]
+    settings = fingerprint(config.read(finished[0]).mask)
+    path = tmp_path / "cut_masked.fits"
+    content = whole.read_bytes()
+    path.write_bytes(content)
+    assert masked.is_current(path, rate=whole, settings=settings)
+    for part in np.random.default_rng(4).integers(0, len(content), 50):
+        path.write_bytes(content[:part])
+        assert not masked.is_current(path, rate=whole, settings=settings)
+    path.unlink()
+    path.mkdir()
+    assert not masked.is_current(path, rate=whole, settings=settings)
+    with pytest.raises(StepError, match="is a folder"):
+        files.write(path, [fits.PrimaryHDU()])
+
+
+MASKED_FAULTS = {
+    "empty": (lambda path: path.write_bytes(b""), "cannot be read", exposures.FAILED),
+    "truncated": (
+        lambda path: path.write_bytes(path.read_bytes()[:400_000]), "cannot be read",
+        exposures.FAILED,
+    ),
+    "no ERR": (without("ERR"), "cannot be read", exposures.FAILED),
+    "wrong shape": (
+        lambda path: [change(name, lambda image: image[:128])(path)
+                      for name in ("SCI", "ERR", "MASK")],
+        "256x128 pixels, the others are 256x256", exposures.FAILED,
+    ),
+    "all masked": (
+        change("MASK", lambda image: image * 0 + masked.BAD), "nothing is unmasked",
+        exposures.REJECTED,
+    ),
+    "all NaN": (change("SCI", lambda image: image * np.nan), "sky level", exposures.REJECTED),
+    "negative": (change("SCI", lambda image: -image), "expected above 0", exposures.REJECTED),
+}  # fmt: skip
+
+
+def test_spoilt_masked_exposures_are_left_out_with_a_reason(finished, archive, tmp_path):
+    """Copies of the sound ones are spoilt, so that enough of those are left."""
+    place = tmp_path / "work" / NAMES[0]
+    shutil.copytree(
+        finished[1][0].path, place, ignore=shutil.ignore_patterns("*_rate.fits", "background*")
+    )
+    choice = {"refinements": 0, "remove_stripes": False}
+    config_file = archive.config(tmp_path, gratings=["GR150C"], combine=choice)
+    folder = folder_of(config_file)
+    table = exposures.read(folder.table)
+    names = exposures.fates(table)[exposures.ACCEPTED]
+    for name, (spoil, *_) in zip(names, MASKED_FAULTS.values(), strict=False):
+        spoil(folder.masked(name))
+    done = archive.run("makeBackgrounds.py", config_file, "--verbose")
+    says(done, "2 exposures are fit for a background, expected at least 3")
+    assert done.returncode == 1
+    assert "RuntimeWarning" not in done.stderr
+    assert not folder.background.exists()
+    table = exposures.read(folder.table)
+    for name, (_, words, fate) in zip(names, MASKED_FAULTS.values(), strict=False):
+        assert words in exposures.reason(table, name)
+        assert f"{name} {fate}: {exposures.reason(table, name)}" in done.stdout
+        if fate == exposures.REJECTED:  # one sound exposure more is enough
+            shutil.copy(finished[1][0].masked(name), folder.masked(name))
+    done = archive.run("makeBackgrounds.py", config_file)
+    says(done, "exposures combined into")
+    assert done.returncode == 0
+    assert folder.background.exists()
+    no_debris(tmp_path / "work")
+
+
+def damaged_background(path, fault):
+    match fault:
+        case "empty":
+            path.write_bytes(b"")
+        case "truncated":
+            path.write_bytes(path.read_bytes()[:500_000])
+        case "no FITS file":
+            path.write_bytes(b"<html>")
+        case "no ERR":
+            without("ERR")(path)
+        case "no SYSERR":
+            header(SYSERR=None)(path)
+        case "no exposures":
+            without("EXPOSURES")(path)
+        case "wrong shape":
+            change("NEXP", lambda image: image[:9])(path)
+        case "all NaN":
+            change("SCI", lambda image: image * np.nan)(path)
+        case "ERR zero":
+            change("ERR", lambda image: image * 0)(path)
+        case "a folder":
+            folder_in_place(path)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["empty", "truncated", "no FITS file", "no ERR", "no SYSERR", "no exposures", "wrong shape",
+     "all NaN", "ERR zero", "a folder"],
+)  # fmt: skip
+def test_a_spoilt_background_names_the_script_that_makes_it(finished, tmp_path, fault):
+    path = tmp_path / "background.fits"
+    shutil.copy(finished[1][0].background, path)
+    products.read_background(path)
+    damaged_background(path, fault)
+    with pytest.raises(StepError, match=r"background\.fits .*makeBackgrounds\.py again"):
+        products.read_background(path)
+
+
+def test_a_spoilt_background_is_made_anew(finished, tmp_path, capsys):
+    config_file, folders, _ = finished
+    settings = config.read(config_file)
+    shutil.copytree(
+        folders[0].path, tmp_path / NAMES[0], ignore=shutil.ignore_patterns("*_rate.fits")
+    )
+    folder = Folder(GR150C, tmp_path, tmp_path)
+    names = makeBackgrounds.candidates(exposures.read(folder.table), folder)
+    made_with = fingerprint(settings.mask, settings.combine)
+    assert makeBackgrounds.is_current(folder, names, made_with)
+    without("EXPOSURES")(folder.background)
+    assert not makeBackgrounds.is_current(folder, names, made_with)
+    assert "made anew" in capsys.readouterr().out
+    damaged_background(folder.background, "truncated")
+    assert not makeBackgrounds.is_current(folder, names, made_with)
+    folder.masked(names[3]).unlink()
+    with pytest.raises(StepError, match=r"does not exist\. Run makeMask\.py first"):
+        makeBackgrounds.candidates(exposures.read(folder.table), folder)
+
+
+def test_masks_of_other_settings_are_not_combined(finished, archive, tmp_path):
+    shutil.copytree(
+        finished[1][0].path, tmp_path / "work" / NAMES[0],
+        ignore=shutil.ignore_patterns("*_rate.fits"),
+    )  # fmt: skip
+    config_file = archive.config(tmp_path, gratings=["GR150C"], mask={"threshold": 3.0})
+    done = archive.run("makeBackgrounds.py", config_file)
+    assert done.returncode == 1
+    says(done, "was made with other settings of mask than the config has. Run makeMask.py first")
+
+
+def test_one_combination_with_spoilt_files_does_not_stop_the_other(finished, archive, tmp_path):
+    """A background that is cut short, and a finished file that is: each is noticed."""
+    _, folders, _ = finished
+    shutil.copytree(
+        folders[0].path.parent, tmp_path / "work", ignore=shutil.ignore_patterns("*_rate.fits")
+    )
+    shutil.copytree(folders[0].output_directory, tmp_path / "out")
+    config_file = archive.config(tmp_path)
+    first, second = (folder_of(config_file, name) for name in NAMES)
+    before = first.finished.read_bytes()
+    damaged_background(first.background, "truncated")
+    second.finished.write_bytes(second.finished.read_bytes()[:-2880])
+    done = archive.run("finalizeBackgrounds.py", config_file)
+    says(done, f"{first.background} cannot be read", f"wrote {second.finished}")
+    assert done.returncode == 1
+    assert done.stderr.count("Not made: GR150C-F115W.") == 1
+    assert first.finished.read_bytes() == before
+    sci, expected = (fits.getdata(x.finished, "SCI") for x in (second, folders[1]))
+    np.testing.assert_array_equal(sci, expected)
+    no_debris(tmp_path)
+
+
+def test_a_masked_exposure_that_vanished_before_the_end_is_named(tmp_path):
+    gone = tmp_path / "jw_masked.fits"
+    with pytest.raises(StepError, match=r"jw_masked\.fits.*Run makeMask\.py again"):
+        flatfield.unflat(np.ones((8, 8)), np.ones((8, 8)), gone)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "a folder"])
+def test_a_spoilt_exposure_table_is_named(finished, tmp_path, damage):
+    path = tmp_path / "GR150C-F115W.fits"
+    shutil.copy(finished[1][0].table, path)
+    damaged_background(path, damage) if damage == "a folder" else path.write_bytes(
+        path.read_bytes()[:-2880]
+    )
+    with pytest.raises(StepError, match=r"GR150C-F115W\.fits is not an exposure table"):
+        exposures.read(path)
+
+
+# ---- too few, none
+
+
+def test_all_excluded_is_a_reason_in_every_script(archive, tmp_path):
+    config_file = archive.config(tmp_path, gratings=["GR150C"], query={"programs": ["1"]})
+    done = archive.run("queryData.py", config_file)
+    says(done, "not among query.programs", "no exposure can be used")
+    assert done.returncode == 1
+    done = archive.run("makeMask.py", config_file)
+    says(done, "has no accepted exposure. See its column 'reason'")
+    assert done.returncode == 1
+    done = archive.run("makeBackgrounds.py", config_file)
+    says(done, "has no masked exposure. Run makeMask.py first")
+    assert done.returncode == 1
+    no_debris(tmp_path)
+
+
+def test_pixels_masked_in_all_exposures_are_filled_and_flagged(finished, archive, tmp_path):
+    """Whole rows, a corner and a large hole without any value; no NaN, no warning of a division."""
+    shutil.copytree(
+        finished[1][0].path, tmp_path / "work" / NAMES[0],
+        ignore=shutil.ignore_patterns("*_rate.fits", "background*"),
+    )  # fmt: skip
+    config_file = archive.config(tmp_path, gratings=["GR150C"])
+    folder = folder_of(config_file)
+    hole = np.zeros((256, 256), dtype=bool)
+    hole[100:104], hole[:40, :40], hole[180:230, 90:140] = True, True, True
+    for path in folder.path.glob("*_masked.fits"):
+        change("MASK", lambda bits: np.where(hole, bits | masked.BAD, bits))(path)
+    for script in ("makeBackgrounds.py", "finalizeBackgrounds.py"):
+        done = archive.run(script, config_file, "--verbose")
+        assert done.returncode == 0, done.stdout + done.stderr
+        says(done, "")
+        assert "RuntimeWarning" not in done.stderr, done.stderr
+    science = products.science_pixels(hole.shape)
+    for path in (folder.finished, folder.finished_unflat):
+        with fits.open(path) as hdus:
+            assert np.isfinite(hdus["SCI"].data).all()
+            assert np.isfinite(hdus["ERR"].data).all()
+            assert (hdus["NEXP"].data[hole] == 0).all()
+            assert (hdus["DQ"].data[hole & science] & products.FILLED > 0).all()
+            assert hdus["SCI"].data[hole & science].min() > 0.5
+            assert hdus["SCI"].data[hole & science].max() < 2
+
+
+# ---- two runs at once
+
+
+def test_two_runs_do_not_ask_gaia_at_the_same_time(archive, tmp_path):
+    config_file = archive.config(tmp_path, gratings=["GR150C"])
+    with lock.hold(tmp_path / "work" / ".gaia_g9.5.lock"):
+        done = archive.run("queryData.py", config_file)
+    assert done.returncode == 1
+    says(done, "in use by process")

@@ -1,0 +1,33 @@
+"""Ctrl-C: one line and an exit status of its own, from the first moment of a script to its last."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+STATUS = 130  # as shells have it
+_MESSAGE = "\nInterrupted. Run the same command again to go on."
+
+
+def ends_at_once() -> None:
+    """Let Ctrl-C end this process where nothing needs to be put in order: among the imports."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else: not to be ended
+        signal.signal(signal.SIGINT, _end)
+
+
+def raises() -> None:
+    """Let Ctrl-C be a `KeyboardInterrupt` again, which cleans up on its way."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def say() -> None:
+    """Say that the script was interrupted."""
+    print(_MESSAGE, file=sys.stderr, flush=True)
+
+
+def _end(*_: Any) -> None:
+    say()
+    os._exit(STATUS)
