@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings as hypothesis_settings
 
 from wfssbkg.config import read
 from wfssbkg.layout import Combination, Folder
+
+# A deadline for each example tells how busy the machine is.
+hypothesis_settings.register_profile("no deadline", deadline=None)
+hypothesis_settings.load_profile("no deadline")
 
 ROOT = Path(__file__).resolve().parents[1]
 NPIX = 256
