@@ -23,8 +23,8 @@ CRDS_DEFAULTS = {
     "CRDS_PATH": str(Path.home() / "crds_cache"),
 }
 
-# Checking every keyword against its schema as it is set takes a tenth of the time of an exposure,
-# and is for files that are to be archived (environment variable of stdatamodels).
+# Checking every keyword against its schema as it is set is for files that are to be archived
+# (environment variable of stdatamodels).
 MODEL_DEFAULTS = {"VALIDATE_ON_ASSIGNMENT": "false"}
 
 
