@@ -115,7 +115,7 @@ def test_a_mask_that_cannot_be_made_is_a_message(archive, finished, tmp_path):
     broken.write_bytes(b"SIMPLE")
     done = archive.run("makeMask.py", finished[0], "--wfss-mask", str(broken))
     assert done.returncode == 1
-    assert "a_rate.fits is not a readable FITS file" in done.stdout
+    assert "a_rate.fits: not a FITS file" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
