@@ -26,7 +26,7 @@ NAMES = ("GR150C-F115W", "GR150R-F115W")
 # Settings that count in pixels, for frames an eighth of the real ones.
 SMALL_FRAME = {
     "mask": {"background_box": 32},
-    "combine": {"level_border": 16, "structure_box": 16},
+    "combine": {"level_border": 16, "structure_box": 32, "maximum_structure": 2.5},
 }
 
 

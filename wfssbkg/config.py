@@ -155,8 +155,9 @@ class Combine(_Section):
     maximum_saturated: Annotated[int, _setting("px, from 0 to 10000", ge=0, le=10000)]
     maximum_crowding: Annotated[float, _setting("from 1 to 1000", ge=1, le=1000)]
     structure_box: Annotated[int, _setting("px, a whole number from 8 to 1024", ge=8, le=1024)]
-    maximum_structure: Annotated[
-        float, _setting("above 0, at most 10, in units of the sky", gt=0, le=10)
+    maximum_structure: Annotated[float, _setting("from 1 to 1000", ge=1, le=1000)]
+    tolerated_structure: Annotated[
+        float, _setting("from 0 to 10, in units of the sky", ge=0, le=10)
     ]
     minimum_exposures: Annotated[int, _setting("a whole number from 1 to 1000", ge=1, le=1000)]
 

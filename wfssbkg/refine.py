@@ -13,9 +13,6 @@ from wfssbkg.config import Combine
 from wfssbkg.sample import Exposure
 
 MOST_EXPOSURES = 8  # of a field, searched for faint light together
-# Structure that sources too faint to mask leave in a clean exposure, in units of a pixel's noise,
-# is at most 0.07 (simulated, 48 exposures); of scattered light, 0.2.
-UNMASKED = 0.1
 # Fluxes that sources are counted at, in units of the faintest that a typical exposure counts.
 LADDER = 2.0 ** np.arange(-2, 2.5, 0.5)
 
@@ -181,12 +178,15 @@ def unfit(
     typical = bn.nanmedian(numbers, axis=0)
     most = settings.maximum_crowding * typical
     most += 3 * np.sqrt(most)  # of chance
-    for (exposure, found), crowded in zip(outcomes, numbers > most, strict=True):
-        limit = max(settings.maximum_structure, UNMASKED * exposure.noise / found.level)
+    # What sources too faint to mask leave in a clean exposure goes with its noise.
+    noise = np.array([exposure.noise / found.level for exposure, found in outcomes])
+    usual = noise * bn.nanmedian([found.structure for _, found in outcomes] / noise)
+    limits = np.maximum(settings.maximum_structure * usual, settings.tolerated_structure)
+    for (exposure, found), crowded, limit in zip(outcomes, numbers > most, limits, strict=True):
         if found.structure > limit:
             reason = (
                 f"differs from the others by {found.structure:.2%} of the sky on large scales, "
-                f"more than {limit:.2%} (combine.maximum_structure, or {UNMASKED} of the noise)"
+                f"more than {limit:.2%} (combine.maximum_structure and tolerated_structure)"
             )
         elif crowded.any():
             k = int(np.argmax(crowded))
