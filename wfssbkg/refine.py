@@ -14,7 +14,7 @@ from wfssbkg.sample import Exposure
 
 MOST_EXPOSURES = 8  # of a field, searched for faint light together
 # Fluxes that sources are counted at, in units of the faintest that a typical exposure counts.
-LADDER = 2.0 ** np.arange(-2, 2.5, 0.5)
+LADDER = 2.0 ** np.arange(-2, 3)
 
 
 @dataclass
@@ -102,17 +102,15 @@ def _examine(
     settings: Combine,
 ) -> tuple[Findings, np.ndarray, np.ndarray, np.ndarray]:
     """Findings; and residual, weight and sources, with the dispersion along the second axis."""
-    everything = slice(None)
-    value, noise, _ = exposure.read_cells(everything, common)
-    level = exposure.level * combine.fit_level(value, cells.weight(noise), background)
-    counted = np.isfinite(noise)
     value, noise = masked.read_cells(exposure.cells)
-    light = masked.read_refined(exposure.refined)[1]
+    source, light, own = exposure.found(slice(None), common)
+    weight = cells.weight(noise)
+    level = combine.fit_level(value - light - own, np.where(source, 0, weight), background)
     residual = value - np.float32(level) * background
-    weight = np.where(np.isfinite(residual), cells.weight(noise), 0)
+    weight = np.where(np.isfinite(residual), weight, 0)
     residual = np.where(weight > 0, residual, 0)
 
-    noise, information = stripes.of_exposure(residual - light, np.where(counted, weight, 0))
+    noise, information = stripes.of_exposure(residual - light, np.where(source, 0, weight))
     noise *= settings.remove_stripes
     residual -= stripes.spread(noise, len(residual))
 

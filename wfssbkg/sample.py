@@ -83,9 +83,10 @@ class Exposure:
             spurious = np.zeros(sci.shape, dtype=np.float32)
         else:
             size = cells.pixels(along_x=self.along_x)
-            source, spurious = self._found(
+            source, light, own = self.found(
                 slice(rows.start // size[0], rows.stop // size[0]), common
             )
+            spurious = light + own
         return *_normalised(sci, err, bad, source, spurious, size, np.float32(self.level)), bad
 
     def read_cells(
@@ -94,16 +95,32 @@ class Exposure:
         """As `read`, of some rows of cells."""
         value, noise = masked.read_cells(self.cells, rows)
         bad = np.isnan(noise)
-        found = self._found(rows, common)
-        return *_normalised(value, noise, bad, *found, (1, 1), np.float32(self.level)), bad
+        source, light, own = self.found(rows, common)
+        level = np.float32(self.level)
+        return *_normalised(value, noise, bad, source, light + own, (1, 1), level), bad
 
-    def _found(self, rows: slice, common: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Some rows of cells: sources, and light and stripes of the exposure alone, DN/s."""
+    def found(
+        self, rows: slice, common: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """
+        What the last refinement found in the exposure, in some rows of cells.
+
+        Parameters
+        ----------
+        rows, common
+            As for `read`, but of cells.
+
+        Returns
+        -------
+        source : bool array
+        light, own : float32 arrays
+            Light of faint sources, and the stripes of this exposure alone, DN/s.
+        """
         source, light, noise = masked.read_refined(self.refined, rows)
-        if common is not None:
-            own = noise - np.float32(self.level) * common
-            light += stripes.spread(own, self.cells_shape[0])[rows]
-        return source, light
+        if common is None:
+            return source, light, np.zeros_like(light)
+        own = noise - np.float32(self.level) * common
+        return source, light, stripes.spread(own, self.cells_shape[0])[rows]
 
     @cached_property
     def shape(self) -> tuple[int, int]:

@@ -123,11 +123,12 @@ def of_background(background: np.ndarray, *, along_x: bool) -> np.ndarray:
 
     Returns
     -------
-    (4, nx) float array
+    (4, nx) float32 array
         As fractions of the background.
     """
-    slow = _steps(background)
-    return slow + _columns(background * (1 - spread(slow, len(background))), along_x=along_x)
+    slow = _steps(background).astype(np.float32)
+    fast = _columns(background * (1 - spread(slow, len(background))), along_x=along_x)
+    return slow + fast.astype(np.float32)
 
 
 def _steps(background: np.ndarray) -> np.ndarray:
