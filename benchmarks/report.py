@@ -31,7 +31,7 @@ def print_heading(name: str, seed: int, number: int, limit: float) -> None:
     )
     bins = [f"n={first}" if first < 3 else f"n>={first}" for first in COVERAGE]
     titles = "".join(f"{title:>8}" for title in (*FIGURES, "/limit"))
-    print(f"{'recipe':21}{titles}   |" + "".join(f"{title:>6}" for title in ("all", *bins)))
+    print(f"{'recipe':28}{titles}   |" + "".join(f"{title:>6}" for title in ("all", *bins)))
 
 
 def print_run(rows: list[dict]) -> None:
@@ -39,12 +39,12 @@ def print_run(rows: list[dict]) -> None:
     for row in rows:
         values = "".join(f"{row[figure]:8.3f}" for figure in (*FIGURES, "over_limit"))
         pulls = "".join(f"{row[name]:6.2f}" for name in CALIBRATIONS)
-        line = f"{row['recipe']:12}{row['stage']:9}{values}   |{pulls}"
+        line = f"{row['recipe']:19}{row['stage']:9}{values}   |{pulls}"
         print(line.replace("nan", "  -"))
     times = ", ".join(f"{step} {row[f'{step}_s']:.0f} s" for step in STEPS)
-    print(f"{'':12}{times}: {row['seconds']:.0f} s, peak memory {row['peak_gb']:.1f} GB")
+    print(f"{'':19}{times}: {row['seconds']:.0f} s, peak memory {row['peak_gb']:.1f} GB")
     for fate in row["fates"]:
-        print(f"{'':12}{fate['kind']}: {fate['file']} {fate['status']} {fate['reason']}")
+        print(f"{'':19}{fate['kind']}: {fate['file']} {fate['status']} {fate['reason']}")
     print(end="", flush=True)
 
 
