@@ -344,7 +344,7 @@ def history(inputs: Table, used: dict[str, str], sections: dict[str, BaseModel])
         f"archive query of {inputs.meta['QDATE']} UTC; the table EXPOSURES lists them.",
         f"CRDS context {used['CRDS_CTX']}, flat field {used['R_FLAT']}",
         f"With Python {python_version()}, "
-        + ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
+        + ", ".join(f"{name} {version(name)}" for name in PACKAGES),
         "Settings:",
         *(
             f"{name}.{key} = {value}"
@@ -359,7 +359,7 @@ _INSTRUMENT_KEYS = (
     "SUBSTRT1", "SUBSTRT2", "SUBSIZE1", "SUBSIZE2", "FASTAXIS", "SLOWAXIS",
 )  # fmt: skip
 # Those that have a part in the numbers.
-_PACKAGES = (
+PACKAGES = (
     "jwst", "stdatamodels", "crds", "astropy", "numpy", "scipy", "numba", "bottleneck", "sep",
     "scikit-image", "pywavelets", "maskfill",
 )  # fmt: skip
