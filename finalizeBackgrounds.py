@@ -86,7 +86,8 @@ def smooth_and_fill(run: cli.Run, combined: products.Background) -> tuple[np.nda
 def finish(run: cli.Run, folder: Folder) -> None:
     """Write both finished files of a combination, unless they are there."""
     combined = products.read_background(folder.background)
-    cli.warn_if_doubtful(folder, len(exposures.fates(combined.inputs)[exposures.ACCEPTED]))
+    at_hand = len(exposures.fates(combined.inputs)[exposures.ACCEPTED])
+    cli.warn(products.doubtful(folder.combination, at_hand))
     sections = {name: getattr(run.config, name) for name in ("mask", "combine", "finalize")}
     settings = fingerprint(*sections.values())
     if files.made_with(folder.background) != fingerprint(run.config.mask, run.config.combine):
@@ -95,7 +96,7 @@ def finish(run: cli.Run, folder: Folder) -> None:
             "has. Run makeMask.py and makeBackgrounds.py first"
         )
     if folder.table.exists():
-        cli.say_any(products.outdated(folder.background, exposures.read(folder.table)))
+        cli.warn(products.outdated(folder.background, exposures.read(folder.table)))
     outputs = folder.finished, folder.finished_unflat
     for path in outputs:
         remove_unfinished(path.parent, path.name)

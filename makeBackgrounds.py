@@ -53,7 +53,7 @@ def make_background(run: cli.Run, folder: Folder) -> None:
     """Make the combined background of a combination, unless it is there."""
     table = exposures.read(folder.table)
     names = candidates(table, folder)
-    cli.warn_if_doubtful(folder, len(names))
+    cli.warn(products.doubtful(folder.combination, len(names)))
     settings = fingerprint(run.config.mask, run.config.combine)
     if not run.overwrite and is_current(folder, names, settings):
         cli.say(f"{folder.background} is up to date: nothing to do")

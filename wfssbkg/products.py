@@ -16,6 +16,7 @@ from astropy.time import Time
 from pydantic import BaseModel
 
 from wfssbkg import StepError, __version__, exposures, files
+from wfssbkg.config import RECOMMENDED_FILTERS
 from wfssbkg.layout import Combination
 
 # Bits of the DQ extension, with names of the JWST pipeline: it ORs them into the exposures it
@@ -187,6 +188,31 @@ def outdated(path: Path, table: Table) -> str:
     return (
         f"{path} is out of date: {len(now - then)} new exposures since, {len(then - now)} are no "
         "longer used. Run makeMask.py, makeBackgrounds.py and finalizeBackgrounds.py"
+    )
+
+
+def doubtful(combination: Combination, at_hand: int) -> str:
+    """
+    Why the background of an unusual filter needs a second look, in words.
+
+    Parameters
+    ----------
+    combination : `~wfssbkg.layout.Combination`
+    at_hand : int
+        Number of exposures that the background is, or is to be, made of.
+
+    Returns
+    -------
+    str
+        Empty for a recommended filter.
+    """
+    if combination.recommended:
+        return ""
+    return (
+        f"WARNING: {combination.filter} is not one of {', '.join(RECOMMENDED_FILTERS)}. "
+        "Its background has strong features that\n"
+        "this recipe cannot reproduce, the medium bands most of all, and the archive has much\n"
+        f"less data of it (exposures at hand: {at_hand}): check the result."
     )
 
 
