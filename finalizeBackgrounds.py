@@ -53,8 +53,7 @@ def finish(run: cli.Run, folder: Folder) -> None:
     ):
         cli.say(f"{outputs[0]} and {outputs[1].name} are up to date: nothing to do")
         return
-    smooth, err = background.smooth_and_fill(run.config, combined)
-    flat_out = products.finished(smooth, err, combined)
+    flat_out = background.finish(run.config, combined)
 
     latest = folder.masked(exposures.latest(combined.inputs))
     *flat_in, used = flatfield.unflat(flat_out.sci, flat_out.err, latest)

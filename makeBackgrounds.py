@@ -39,13 +39,8 @@ def make_background(run: cli.Run, folder: Folder) -> None:
     if not run.overwrite and is_current(folder, names, settings):
         cli.say(f"{folder.background} is up to date: nothing to do")
         return
-    accepted = selection.normalise(config, folder, table, names)
-    common, chance, left = None, None, 0.0
-    for number in range(1, config.combine.refinements + 1):
-        sky, *_ = background.combine_all(config, accepted, common, in_cells=True)
-        accepted, common, chance = selection.refine_all(
-            config, folder, table, accepted, sky, common, number
-        )
+    accepted, common, chance = selection.refined(config, folder, table, names)
+    left = 0.0
     if config.combine.refinements:
         left = background.difference_of_halves(config, accepted, common)
     *images, information = background.combine_all(config, accepted, common)
