@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Step 4 of 4: denoise and fill the combined backgrounds, write the reference files.
+"""Step 4 of 5: denoise and fill the combined backgrounds, write the reference files.
 
 For each combination (run makeBackgrounds.py first):
   1. denoise the combined background with non-local means,

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Step 3 of 4: normalise the masked exposures and combine them.
+"""Step 3 of 5: normalise the masked exposures and combine them.
 
 For each combination (run makeMask.py first):
   1. measure the level of each exposure: the sigma-clipped median of its unmasked pixels,

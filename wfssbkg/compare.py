@@ -67,7 +67,8 @@ class Picture:
     masked : (ny, nx) float32 array
         Part of the pixels that is masked, 0 to 1.
     rms : float
-        Of its residual after smoothing over 8 px, per cent of the sky; NaN if it was not scored.
+        Of its residual after smoothing over 8 px, per cent of the sky, with a background that was
+        made without it, if there is one; NaN if it was not scored.
     field : int
         Number of its field, from 0.
     """
@@ -151,7 +152,8 @@ def keywords(scores: dict[str, Score]) -> dict[str, tuple[float, str]]:
     """
     short = {"rms": "RMS", "mean_rms": "MEAN", "error": "ERR"}
     cards = {}
-    for scored, start, words in ((IN, "XI", "own exposures"), (OUT, "XV", "left-out exposures")):
+    kinds = (IN, "own exposures"), (OUT, "left-out exposures")
+    for start, (scored, words) in zip(products.FIGURES, kinds, strict=True):
         figures = scores[scored].figures() if scored in scores else {}
         for name, value in figures.items():
             profile, _, percentile = name.partition("_")
@@ -237,8 +239,8 @@ def note_what_is_missing(comparison: Comparison, made_of: cross.Sample, config: 
     gone = len(accepted) - len(made_of.members)
     if gone:
         notes.append(
-            f"{gone} of {len(accepted)} masked exposures are gone from {folder.path}: not scored. "
-            "Run makeMask.py to make them again"
+            f"{gone} of {len(accepted)} masked exposures are gone from {folder.path}, or "
+            "spoilt: not scored. Run makeMask.py to make them again"
         )
     if not config.combine.refinements:
         notes.append(

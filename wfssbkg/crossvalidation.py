@@ -9,7 +9,17 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from wfssbkg import background, cells, exposures, fields, files, masked, parallel, stripes
+from wfssbkg import (
+    StepError,
+    background,
+    cells,
+    exposures,
+    fields,
+    files,
+    masked,
+    parallel,
+    stripes,
+)
 from wfssbkg.config import Config
 from wfssbkg.layout import Folder
 from wfssbkg.products import Background
@@ -65,7 +75,7 @@ class Sample:
 
 def sample(config: Config, folder: Folder, inputs: Table) -> Sample:
     """
-    The accepted exposures of a table whose masked exposures are there.
+    The accepted exposures of a table, of which the masked exposure is there and sound.
 
     Parameters
     ----------
@@ -78,17 +88,19 @@ def sample(config: Config, folder: Folder, inputs: Table) -> Sample:
     -------
     `Sample`
     """
-    rows = [
-        row
-        for row in inputs[inputs["status"] == exposures.ACCEPTED]
-        if folder.masked(row["productFilename"]).exists()
-    ]
-    members = [Exposure.of(folder, str(row["productFilename"])) for row in rows]
-    for exposure, row in zip(members, rows, strict=True):
+    accepted = inputs[inputs["status"] == exposures.ACCEPTED]
+    members, share = [], []
+    for row in accepted:
+        exposure = Exposure.of(folder, str(row["productFilename"]))
+        try:
+            exposure.pointing = fields.pointing(masked.read_headers(exposure.masked)[1])
+        except StepError:  # gone, or spoilt
+            continue
         exposure.level = float(row["level"])
-        exposure.pointing = fields.pointing(masked.read_headers(exposure.masked)[1])
+        members.append(exposure)
+        share.append(float(row["weight"]))
     refined = config.combine.refinements > 0 and all(e.refined.exists() for e in members)
-    made = Sample(members, np.array([row["weight"] for row in rows]), refined)
+    made = Sample(members, np.array(share), refined)
     if refined and members:
         options = {"compute": config.compute, "need_gb": background.WORKER_GB}
         found = parallel.run_in_order(

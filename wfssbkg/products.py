@@ -28,6 +28,8 @@ _DQ_DEFINITIONS = [
     (3, BAD, "OTHER_BAD_PIXEL", "bad pixel in all exposures"),
 ]
 
+FIGURES = ("XI", "XV")  # how the keywords begin that compareBackgrounds.py adds
+
 _JUDGED = (exposures.ACCEPTED, exposures.REJECTED)  # what a background is made of, or could be
 
 # The outer rows and columns of the detector see no light (JWST documentation, NIRISS detector).
@@ -309,11 +311,11 @@ def note_figures(path: Path, figures: dict[str, tuple[float, str]]) -> None:
     ----------
     path : `~pathlib.Path`
     figures : dict
-        Keyword to value and comment; those beginning with X that are not among them are removed.
+        Keyword to value and comment. Those of an earlier comparison are replaced.
     """
     with fits.open(path, memmap=False, do_not_scale_image_data=True) as hdus:
         header = hdus[0].header
-        for keyword in [key for key in header if key.startswith("X")]:
+        for keyword in [key for key in header if key.startswith(FIGURES)]:
             del header[keyword]
         for keyword, (value, comment) in figures.items():
             header.set(keyword, value, comment, before="HISTORY")
