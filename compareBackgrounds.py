@@ -16,8 +16,6 @@ if __name__ == "__main__":  # the imports below take a while
 
     interrupted.ends_at_once()
 
-from astropy.table import vstack
-
 from wfssbkg import StepError, cli, compare, exposures, files, layout, lock, products, report
 from wfssbkg.config import fingerprint
 from wfssbkg.layout import Folder
@@ -35,8 +33,11 @@ def compare_combination(run: cli.Run, folder: Folder) -> compare.Comparison:
     if folder.table.exists():
         cli.say_any(products.outdated(folder.background, exposures.read(folder.table)))
     for path in (folder.finished, folder.finished_unflat):
-        if path.exists():
+        layout.remove_unfinished(path.parent, path.name)
+        try:
             products.note_figures(path, compare.keywords(comparison.scores))
+        except StepError as error:
+            comparison.notes.append(f"no figures in the header of {path.name}: it {error}")
     say_figures(comparison)
     return comparison
 
@@ -53,6 +54,16 @@ def say_figures(comparison: compare.Comparison) -> None:
         cli.say(note)
 
 
+def report_all(run: cli.Run, comparisons: list[compare.Comparison]) -> None:
+    """Write the report of all combinations, and the table of their figures."""
+    page, table = (name(run.config.output_directory) for name in (layout.report, layout.quality))
+    for path in (page, table):
+        layout.remove_unfinished(path.parent, path.name)
+    compare.write_figures(table, comparisons)
+    report.write(page, comparisons, run.config)
+    print(f"\nReport: {page}")
+
+
 def main() -> int:
     """Walk the combinations, then write report and table."""
     run = cli.start(__doc__)
@@ -64,13 +75,7 @@ def main() -> int:
             finally:
                 folder.remove_compared()
     if comparisons:
-        where = run.config.output_directory
-        figures = [comparison.figures() for comparison in comparisons if comparison.scores]
-        if figures:
-            with layout.replacing(layout.quality(where)) as path:
-                vstack(figures).write(path, format="ascii.ecsv")
-        report.write(layout.report(where), comparisons, run.config)
-        print(f"\nReport: {layout.report(where)}")
+        report_all(run, comparisons)
     return run.exit_status()
 
 

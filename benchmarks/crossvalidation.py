@@ -139,7 +139,9 @@ def repeated(settings: config.Config, folder: Folder, inputs) -> dict[str, float
             scored = residual.of_exposure(exposure, path, settings.compare, True)
             rms.append(scored.rms[compare.OUT])
         halves = cross.halves(own, list(range(len(members))))
-        means = [cross.mean(settings, own, half) for half in halves]
+        means = [place.compared(f"mean{k}") for k in range(len(halves))]
+        for mean, half in zip(means, halves, strict=True):
+            cross.write_image(mean, *cross.mean(settings, own, half))
         square, product = residual.of_means(means, path, settings.compare)
         squares.append(square[compare.OUT])
         crosses.append(product[compare.OUT])

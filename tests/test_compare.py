@@ -71,6 +71,7 @@ def test_the_new_background_is_better_than_the_official_one(compared, which):
     assert own["error"] < out["error"]
     assert layout.report(folders[0].output_directory).exists()
     assert "jwst_niriss_bkg_" in said
+    assert "leaves more of its own exposures" not in said
 
 
 def test_figures_are_in_the_headers_and_files_stay_up_to_date(archive, finished, compared):
@@ -138,16 +139,17 @@ def test_a_spoilt_background_is_worse_in_every_figure(
     archive, finished, compared, tmp_path, monkeypatch
 ):
     """By a gradient of 2 % from one corner to the other."""
-    config, folder = copied(archive, finished[1][0], tmp_path, compare={"groups": None})
+    config, folder = copied(archive, finished[1][0], tmp_path)
     y, x = np.mgrid[:256, :256] / 255
-    with fits.open(folder.finished) as hdus:
-        sound = hdus["SCI"].data.astype(np.float32)
-        spoilt = sound * (1 + 0.01 * (x**2 + y**2)).astype(np.float32)
-    found = in_process(config, folder, monkeypatch, archive, spoilt=spoilt, sound=sound)
-    scores = {name: score.figures() for name, score in found.scores.items()}
-    assert scores["sound"] == scores["in"]
-    assert not better(scores["in"], scores["spoilt"])
-    assert scores["spoilt"]["rms"] > 1.3 * scores["in"]["rms"]
+    with fits.open(folder.finished, mode="update") as hdus:
+        hdus["SCI"].data *= (1 + 0.01 * (x**2 + y**2)).astype(np.float32)
+    found = in_process(config, folder, monkeypatch, archive)
+    sound = figures(layout.quality(compared[1][0].output_directory))[NAMES[0], "in"]
+    spoilt = found.scores["in"].figures()
+    assert not better(sound, spoilt)
+    assert spoilt["rms"] > 1.3 * sound["rms"]
+    assert any("leaves more of its own exposures" in note for note in found.notes)
+    assert found.scores["out"].figures()["rms"] < spoilt["rms"]
 
 
 def test_pictures_of_all_masked_exposures(quick, finished):
@@ -312,7 +314,9 @@ def test_the_error_is_told_from_the_noise(tmp_path):
     path = tmp_path / "background.fits"
     crossvalidation.write_image(path, wrong)
     noise = np.full(sky.shape, 0.1, dtype=np.float32)
-    means = [((sky + rng.normal(0, 0.1, sky.shape)).astype(np.float32), noise) for _ in range(2)]
+    means = [tmp_path / "one.fits", tmp_path / "other.fits"]
+    for mean in means:
+        crossvalidation.write_image(mean, sky + rng.normal(0, 0.1, sky.shape), noise)
     settings = read(ROOT / "config.yaml").compare
     square, product = residual.of_means(means, {"wrong": path}, settings)
     known = residual.smooth(np.ones(sky.shape), settings.smoothing)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import bottleneck as bn
 import numpy as np
-from astropy.table import Table
+from astropy.table import Table, vstack
 
 from wfssbkg import StepError, exposures, fields, flatfield, masked, parallel, products, residual
 from wfssbkg import crossvalidation as cross
 from wfssbkg.background import WORKER_GB
 from wfssbkg.config import Config
-from wfssbkg.layout import Folder
+from wfssbkg.layout import Folder, replacing
 from wfssbkg.products import Background
 from wfssbkg.sample import Exposure
 
@@ -125,6 +125,21 @@ class Comparison:
         return table
 
 
+def write_figures(path: Path, comparisons: list[Comparison]) -> None:
+    """
+    Write the figures of all comparisons as one table.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+        ECSV.
+    comparisons : list of `Comparison`
+    """
+    tables = [comparison.figures() for comparison in comparisons if comparison.scores]
+    with replacing(path) as temporary:
+        (vstack(tables) if tables else Table()).write(temporary, format="ascii.ecsv")
+
+
 def _describe(name: str) -> str:
     """What a figure is, in words."""
     words = {
@@ -207,6 +222,12 @@ def compare(
         for k in part:
             files[k][OUT] = path
     score_exposures(comparison, config, made_of, files)
+    if OUT in comparison.scores and comparison.scores[IN].rms > comparison.scores[OUT].rms:
+        comparison.notes.append(
+            f"{folder.finished} leaves more of its own exposures than backgrounds that are made "
+            "without them do: it is not what the scripts make of them. Run finalizeBackgrounds.py "
+            "--overwrite"
+        )
     score_means(comparison, config, made_of, parts, files)
     return comparison
 
@@ -360,18 +381,20 @@ def score_means(
     files: list[dict[str, Path]],
 ) -> None:
     """Subtract the backgrounds from the means of exposures left out together; into the scores."""
-    squares: dict[str, list[float]] = {}
-    cross_products: dict[str, list[float]] = {}
-    for part in parts or [list(range(len(made_of.members)))]:
-        if not part:
-            continue
-        means = [cross.mean(config, made_of, half) for half in cross.halves(made_of, part)]
-        square, product = residual.of_means(means, files[part[0]], config.compare)
-        for name in square:
-            squares.setdefault(name, []).append(square[name])
-            cross_products.setdefault(name, []).append(product[name])
+    jobs = []
+    for number, part in enumerate(parts or [list(range(len(made_of.members)))]):
+        paths = []
+        for half in cross.halves(made_of, part):
+            paths.append(comparison.folder.compared(f"mean{number}_{len(paths)}"))
+            cross.write_image(paths[-1], *cross.mean(config, made_of, half))
+        if paths:
+            jobs.append((paths, files[part[0]], config.compare))
+    options = {"compute": config.compute, "need_gb": WORKER_GB, "unit": "part"}
+    found = parallel.run_in_order(residual.of_means, jobs, description="means", **options)
     for name, score in comparison.scores.items():
-        score.mean_rms = float(np.sqrt(np.mean(squares[name])))
-        known = [value for value in cross_products[name] if np.isfinite(value)]
-        if known:
-            score.error = float(np.sqrt(max(np.mean(known), 0)))
+        squares, pairs = (
+            [outcome[k][name] for outcome in found if name in outcome[k]] for k in (0, 1)
+        )
+        score.mean_rms = float(np.sqrt(np.mean(squares)))
+        if np.isfinite(pairs).any():
+            score.error = float(np.sqrt(max(np.nanmean(pairs), 0)))

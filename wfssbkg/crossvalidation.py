@@ -188,7 +188,8 @@ def background_without(
     return background.finish(config, combined)
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Write an image where workers can read it, as SCI."""
-    hdu = fits.ImageHDU(np.asarray(image, dtype=np.float32), name="SCI")
-    files.write(path, [fits.PrimaryHDU(), hdu])
+def write_image(path: Path, sci: np.ndarray, err: np.ndarray | None = None) -> None:
+    """Write an image where workers can read it, as SCI, and its noise, as ERR."""
+    images = {"SCI": sci} if err is None else {"SCI": sci, "ERR": err}
+    hdus = [fits.ImageHDU(np.asarray(x, dtype=np.float32), name=name) for name, x in images.items()]
+    files.write(path, [fits.PrimaryHDU(), *hdus])

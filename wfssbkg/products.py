@@ -312,8 +312,14 @@ def note_figures(path: Path, figures: dict[str, tuple[float, str]]) -> None:
     path : `~pathlib.Path`
     figures : dict
         Keyword to value and comment. Those of an earlier comparison are replaced.
+
+    Raises
+    ------
+    StepError
+        If there is no such file, or it cannot be read.
     """
-    with fits.open(path, memmap=False, do_not_scale_image_data=True) as hdus:
+    with files.opened(path, do_not_scale_image_data=True) as hdus:
+        files.check_whole(path, hdus)
         header = hdus[0].header
         for keyword in [key for key in header if key.startswith(FIGURES)]:
             del header[keyword]

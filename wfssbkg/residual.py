@@ -87,15 +87,15 @@ def of_exposure(
 
 
 def of_means(
-    means: list[tuple[np.ndarray, np.ndarray]], backgrounds: dict[str, Path], settings: Compare
+    paths: list[Path], backgrounds: dict[str, Path], settings: Compare
 ) -> tuple[dict[str, float], dict[str, float]]:
     """
     Measure what backgrounds leave of the means of some exposures, in which noise averages down.
 
     Parameters
     ----------
-    means : list of (value, noise)
-        One or two means, (ny, nx) float32 arrays, of different exposures; NaN where not known.
+    paths : list of `~pathlib.Path`
+        One or two means of different exposures: SCI and ERR, NaN where not known.
     backgrounds, settings
         As for `of_exposure`.
 
@@ -109,6 +109,7 @@ def of_means(
         share, averages out of it, and what is left is the background's error squared. NaN of one.
     """
     images = {name: read_image(path) for name, path in backgrounds.items()}
+    means = [(read_image(path), read_image(path, "ERR")) for path in paths]
     square, product = {}, {}
     use = usable(images.values())
     if len(means) > 1:  # the mean of all, first
@@ -128,10 +129,10 @@ def of_means(
     return square, product
 
 
-def read_image(path: Path) -> np.ndarray:
-    """The extension SCI of a file, float32."""
+def read_image(path: Path, name: str = "SCI") -> np.ndarray:
+    """An extension of a file, float32."""
     with files.opened(path) as hdus:
-        return np.asarray(hdus["SCI"].data, dtype=np.float32)
+        return np.asarray(hdus[name].data, dtype=np.float32)
 
 
 def usable(images: list[np.ndarray]) -> np.ndarray:
