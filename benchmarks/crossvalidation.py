@@ -147,8 +147,8 @@ def repeated(settings: config.Config, folder: Folder, inputs) -> dict[str, float
         crosses.append(product[compare.OUT])
     return {
         "an exposure": float(np.median(rms)),
-        "mean of exposures": float(np.sqrt(np.mean(squares))),
-        "error": float(np.sqrt(max(np.nanmean(crosses), 0))),
+        "mean of exposures": float(np.sqrt(np.median(squares))),
+        "error": float(np.sqrt(max(np.average(crosses, weights=np.array(squares) ** -2.0), 0))),
     }
 
 

@@ -34,10 +34,11 @@ class Score:
         where nothing is known.
     mean_rms : float
         Of the smoothed residual of the mean of the exposures that are left out together, in which
-        their noise averages down; per cent of the sky.
+        their noise averages down, median of these parts; per cent of the sky.
     error : float
         The background's own error after the same smoothing, without noise: the root of the mean
-        product of the residuals of two halves of these exposures; 0 where that is negative.
+        product of the residuals of two halves of these exposures, in all parts together; 0 where
+        that is negative.
     """
 
     rms: float
@@ -393,8 +394,10 @@ def score_means(
     found = parallel.run_in_order(residual.of_means, jobs, description="means", **options)
     for name, score in comparison.scores.items():
         squares, pairs = (
-            [outcome[k][name] for outcome in found if name in outcome[k]] for k in (0, 1)
+            np.array([outcome[k][name] for outcome in found if name in outcome[k]]) for k in (0, 1)
         )
-        score.mean_rms = float(np.sqrt(np.mean(squares)))
-        if np.isfinite(pairs).any():
-            score.error = float(np.sqrt(max(np.nanmean(pairs), 0)))
+        score.mean_rms = float(np.sqrt(np.median(squares)))
+        known = np.isfinite(pairs)
+        if known.any():  # weighted by their noise, which is in proportion to the squares
+            mean = np.average(pairs[known], weights=squares[known] ** -2.0)
+            score.error = float(np.sqrt(max(mean, 0)))

@@ -25,6 +25,8 @@ from wfssbkg.layout import Folder
 from wfssbkg.products import Background
 from wfssbkg.sample import Exposure
 
+LEAST_PARTS = 3  # with fewer, a background without one is made of much less than the whole
+
 
 @dataclass
 class Sample:
@@ -137,7 +139,9 @@ def parts(config: Config, made_of: Sample) -> list[list[int]]:
     units = made_of.fields
     if len(units) == 1:
         units = [[number] for number in units[0]]
-    number = min(config.compare.groups or 0, len(units))
+    # Two fields in each, for `halves` that share none, unless too much would be left out at a time.
+    most = len(units) // 2 if len(units) >= 2 * LEAST_PARTS else len(units)
+    number = min(config.compare.groups or 0, most)
     shared = fields.share_out(units, made_of.share, number) if number > 1 else []
     least = config.combine.minimum_exposures
     return [sorted(part) for part in shared if len(made_of.members) - len(part) >= least]
