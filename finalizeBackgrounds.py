@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Step 4 of 4: denoise and fill the combined backgrounds, write the reference files.
+"""Step 4 of 5: denoise and fill the combined backgrounds, write the reference files.
 
 For each combination (run makeBackgrounds.py first):
   1. denoise the combined background with non-local means,
@@ -15,72 +15,20 @@ if __name__ == "__main__":  # the imports below take a while
 
     interrupted.ends_at_once()
 
-import numpy as np
-
 from wfssbkg import (
     StepError,
+    background,
     cli,
-    denoise,
     exposures,
     files,
     flatfield,
     lock,
     masked,
-    parallel,
     products,
     provenance,
 )
-from wfssbkg.config import Finalize, fingerprint
+from wfssbkg.config import fingerprint
 from wfssbkg.layout import Folder, remove_unfinished
-
-
-def denoise_tile(tile: np.ndarray, typical: float, settings: Finalize) -> np.ndarray:
-    """Some rows of the background without noise."""
-    return denoise.denoise(
-        tile,
-        typical,
-        patch_size=settings.patch_size,
-        patch_distance=settings.patch_distance,
-        strength=settings.strength,
-        discount=settings.noise == "propagated",
-    )
-
-
-def denoise_background(run: cli.Run, sci: np.ndarray, err: np.ndarray) -> tuple[np.ndarray, float]:
-    """The background without noise, in tiles, and what share of the noise is left.
-
-    NaN where there was no value.
-    """
-    settings = run.config.finalize
-    ready, typical = denoise.prepare(sci, err, noise=settings.noise)
-    sizes = {"patch_size": settings.patch_size, "patch_distance": settings.patch_distance}
-    tiles = list(denoise.tiles(len(ready), **sizes))
-    jobs = [(ready[taken], typical, settings) for taken, _ in tiles]
-    options = {"compute": run.config.compute, "unit": "tile"}
-    parts = parallel.run_in_order(denoise_tile, jobs, description="denoising", **options)
-    smooth = np.concatenate([part[kept] for part, (_, kept) in zip(parts, tiles, strict=True)])
-    # What becomes of noise shows when it is added to parts that are free of it.
-    trials = denoise.trials(smooth, typical, **sizes)
-    jobs = [(noisy, typical, settings) for _, noisy in trials]
-    again = parallel.run_in_order(denoise_tile, jobs, description="uncertainty", **options)
-    before = [clean for clean, _ in trials]
-    left = denoise.noise_left(before, again, **sizes) / typical
-    return np.where(np.isfinite(sci), smooth, np.nan), left
-
-
-def smooth_and_fill(run: cli.Run, combined: products.Background) -> tuple[np.ndarray, np.ndarray]:
-    """The background without noise and without gaps, and its uncertainty; reference pixels NaN."""
-    inner = products.inner_pixels()
-    smooth, left = denoise_background(run, combined.sci[inner], combined.err[inner])
-    # Where fewer exposures count, what they leave of sources and stripes grows as the noise does.
-    typical = np.nanmedian(combined.err[inner])
-    err = combined.err[inner] * np.hypot(left, combined.systematic / typical)
-    # Next to nothing is known of a filled pixel: no more than of one before denoising.
-    err[np.isnan(err)] = typical
-    sci, uncertainty = np.full((2, *combined.sci.shape), np.nan, dtype=np.float32)
-    sci[inner] = denoise.fill(smooth, size=run.config.finalize.fill_size)
-    uncertainty[inner] = err
-    return sci, uncertainty
 
 
 def finish(run: cli.Run, folder: Folder) -> None:
@@ -106,27 +54,26 @@ def finish(run: cli.Run, folder: Folder) -> None:
     ):
         cli.say(f"{outputs[0]} and {outputs[1].name} are up to date: nothing to do")
         return
-    smooth, err = smooth_and_fill(run, combined)
-    flat_out = products.finished(smooth, err, combined)
+    flat_out = background.finish(run.config, combined)
 
     latest = folder.masked(exposures.latest(combined.inputs))
     *flat_in, used = flatfield.unflat(flat_out.sci, flat_out.err, latest)
     flat_in = products.finished(*flat_in, combined)
 
     history = products.history(combined.inputs, used, sections)
-    for path, background in zip(outputs, (flat_out, flat_in), strict=True):
+    for path, finished in zip(outputs, (flat_out, flat_in), strict=True):
         header = products.reference_header(
             folder.combination,
             exposure=masked.read_headers(latest)[0],
             inputs=combined.inputs,
             author=run.config.finalize.author,
             history=history,
-            flat_is_out=background is flat_out,
+            flat_is_out=finished is flat_out,
         )
         header.update(used | {"SETTINGS": settings})
         products.write_finished(
             path,
-            background,
+            finished,
             header,
             fewest=run.config.combine.minimum_exposures,
             provenance=provenance.to_hdu(run.config),

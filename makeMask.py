@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Step 2 of 4: flat-field every exposure and mask its sources.
+"""Step 2 of 5: flat-field every exposure and mask its sources.
 
 For each accepted exposure of the exposure table (run queryData.py first):
   1. flat-field it with the JWST pipeline,

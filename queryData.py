@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Step 1 of 4: find the exposures at MAST and download them.
+"""Step 1 of 5: find the exposures at MAST and download them.
 
 For each combination of grating and blocking filter in the config:
   1. find every rate exposure, all combinations with one request,

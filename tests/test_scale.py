@@ -9,9 +9,9 @@ from astropy.io import fits
 
 from benchmarks import accuracy, scale
 from demo import server
-from makeBackgrounds import all_bands
 from tests.conftest import NAMES, SCRIPTS, Archive
 from wfssbkg import cli, config, exposures, masked
+from wfssbkg.background import all_bands
 from wfssbkg.layout import Combination, Folder
 from wfssbkg.sample import Exposure
 
@@ -178,8 +178,8 @@ def test_blocks_of_rows_do_not_depend_on_the_memory(finished):
     rows = []
     for memory_gb in (1, 1000):
         compute = settings.compute.model_copy(update={"memory_gb": memory_gb})
-        run = cli.Run(settings.model_copy(update={"compute": compute}), [], False, None)
-        bands = all_bands(run, members, in_cells=True, every=2)
+        changed = settings.model_copy(update={"compute": compute})
+        bands = all_bands(changed, members, in_cells=True, every=2)
         rows.append([row for band in bands for row in range(band.start, band.stop)])
         assert len(bands) > 2 or memory_gb > 1
     assert rows[0] == rows[1] == [*range(64), *range(128, 192)]

@@ -11,9 +11,9 @@ from astropy.io import fits
 from stdatamodels.jwst.datamodels import WfssBkgModel
 
 from demo import score
-from makeBackgrounds import combine_band
 from tests.conftest import NAMES, ROOT, SCRIPTS
 from wfssbkg import cells, combine, exposures, lock, masked, products
+from wfssbkg.background import combine_band
 from wfssbkg.config import read
 from wfssbkg.layout import Combination, Folder
 from wfssbkg.sample import Exposure

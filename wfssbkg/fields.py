@@ -83,3 +83,27 @@ def _roll(wcs: WCS) -> float:
     """Position angle of the detector's y axis, deg."""
     matrix = wcs.pixel_scale_matrix
     return float(np.degrees(np.arctan2(matrix[0, 1], matrix[1, 1])))
+
+
+def share_out(groups: list[list[int]], information: np.ndarray, number: int) -> list[list[int]]:
+    """
+    Share groups of exposures out among some parts of about the same information.
+
+    Parameters
+    ----------
+    groups : list of lists of int
+        Numbers of the exposures in each group; a group stays together.
+    information : (n,) float array
+        Of each exposure.
+    number : int
+        Of parts.
+
+    Returns
+    -------
+    list of lists of int
+        The exposures of each part; empty where groups are fewer than parts.
+    """
+    parts: list[list[int]] = [[] for _ in range(number)]
+    for numbers in sorted(groups, key=lambda numbers: -information[numbers].sum()):
+        min(parts, key=lambda part: information[part].sum()).extend(numbers)
+    return parts

@@ -29,6 +29,8 @@ _DQ_DEFINITIONS = [
     (3, BAD, "OTHER_BAD_PIXEL", "bad pixel in all exposures"),
 ]
 
+FIGURES = ("XI", "XV")  # how the keywords begin that compareBackgrounds.py adds
+
 _JUDGED = (exposures.ACCEPTED, exposures.REJECTED)  # what a background is made of, or could be
 
 # The outer rows and columns of the detector see no light (JWST documentation, NIRISS detector).
@@ -289,6 +291,67 @@ def write_finished(
         provenance,
     ]
     files.write(path, hdus, checksum=True)
+
+
+def read_finished(path: Path) -> tuple[Background, np.ndarray]:
+    """
+    Read a finished background.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+
+    Returns
+    -------
+    background : `Background`
+    filled : (ny, nx) bool array
+        Pixels where no exposure counted.
+
+    Raises
+    ------
+    StepError
+        If there is none, or it cannot be read: run finalizeBackgrounds.py first.
+    """
+    if not path.exists():
+        raise StepError(f"{path} does not exist. Run finalizeBackgrounds.py first")
+    try:
+        with files.opened(path) as hdus:
+            files.check_whole(path, hdus)
+            images = [hdus[name].data for name in ("SCI", "ERR", "NEXP", "DQ")]
+            sci, err, number, dq = (x.astype(x.dtype.newbyteorder("=")) for x in images)
+        if sci.ndim != 2 or not sci.shape == err.shape == number.shape == dq.shape:
+            raise StepError("SCI, ERR, NEXP and DQ are not images of one size")
+        made = Background(sci, err, number, dq & BAD > 0, exposures.read(path))
+        return made, dq & FILLED > 0
+    except (StepError, KeyError) as error:
+        raise StepError(
+            f"{path} cannot be read ({error}). Remove it and run finalizeBackgrounds.py again"
+        ) from None
+
+
+def note_figures(path: Path, figures: dict[str, tuple[float, str]]) -> None:
+    """
+    Note figures of quality in the primary header of a finished file; all else stays as it is.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+    figures : dict
+        Keyword to value and comment. Those of an earlier comparison are replaced.
+
+    Raises
+    ------
+    StepError
+        If there is no such file, or it cannot be read.
+    """
+    with files.opened(path, do_not_scale_image_data=True) as hdus:
+        files.check_whole(path, hdus)
+        header = hdus[0].header
+        for keyword in [key for key in header if key.startswith(FIGURES)]:
+            del header[keyword]
+        for keyword, (value, comment) in figures.items():
+            header.set(keyword, value, comment, before="HISTORY")
+        files.write(path, hdus, checksum=True)
 
 
 def reference_header(

@@ -1,0 +1,293 @@
+"""From normalised exposures to a background: combine, refine, destripe, denoise, fill.
+
+What `wfssbkg.combine`, `refine`, `stripes` and `denoise` do to arrays is here done to all exposures
+of a combination, by many workers in bounded memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from wfssbkg import StepError, cells, combine, denoise, fields, parallel, products, refine, stripes
+from wfssbkg.config import Combine, Config, Finalize
+from wfssbkg.products import Background
+from wfssbkg.sample import Exposure
+
+WORKER_GB = 0.6  # with one full frame, or the cells of a field, and what is made of it; measured
+
+
+def combine_all(
+    config: Config,
+    members: list[Exposure],
+    common: np.ndarray | None,
+    *,
+    in_cells: bool = False,
+    bands: list[slice] | None = None,
+    description: str = "combining",
+) -> list[np.ndarray]:
+    """
+    Combine exposures, or their cells, in as many bands of rows as the memory asks for.
+
+    Parameters
+    ----------
+    config : `~wfssbkg.config.Config`
+    members : list of `~wfssbkg.sample.Exposure`
+    common : (4, columns) array or None
+        As for `Exposure.read`.
+    in_cells : bool
+        Combine their cells instead of their pixels.
+    bands : list of slice, optional
+        Only these rows; default: all.
+    description : str
+        For the progress bar.
+
+    Returns
+    -------
+    background, uncertainty : (ny, nx) float32 arrays
+    number : (ny, nx) int16 array
+        Exposures that count.
+    bad : (ny, nx) bool array
+        Pixels that are bad in all exposures.
+    information : (bands, n) float array
+        In each exposure, as for `wfssbkg.combine.shares`.
+    """
+    workers, _ = parallel.capacity(config.compute)
+    bands = bands or all_bands(config, members, in_cells=in_cells)
+    size = -(-len(bands) // (2 * workers))
+    parts = [bands[first : first + size] for first in range(0, len(bands), size)]
+    jobs = [(part, members, common, config.combine, in_cells) for part in parts]
+    options = {"compute": config.compute, "description": description, "unit": "part"}
+    results = parallel.run_in_order(combine_bands, jobs, **options)
+    return [np.concatenate(images) for images in zip(*results, strict=True)]
+
+
+def all_bands(
+    config: Config, members: list[Exposure], *, in_cells: bool, every: int = 1
+) -> list[slice]:
+    """
+    Bands of rows that fit into the memory, from the first row to the last.
+
+    With `every`, only those in one of so many blocks of rows: the same, whatever the memory.
+    """
+    rows, columns = members[0].cells_shape if in_cells else members[0].shape
+    workers, memory_gb = parallel.capacity(config.compute)
+    memory = combine.band_memory(memory_gb, workers)
+    bands = []
+    for first in range(0, rows, every * combine.BAND_ROWS):
+        block = min(combine.BAND_ROWS, rows - first)
+        for band in combine.bands(block, columns, len(members), memory, step=cells.SIZE):
+            bands.append(slice(first + band.start, first + band.stop))
+    return bands
+
+
+def combine_bands(bands: list[slice], *others: Any) -> list[np.ndarray]:
+    """Some bands, one below the other, of what `combine_all` returns."""
+    results = [combine_band(rows, *others) for rows in bands]
+    return [np.concatenate(images) for images in zip(*results, strict=True)]
+
+
+def combine_band(
+    rows: slice,
+    members: list[Exposure],
+    common: np.ndarray | None,
+    settings: Combine,
+    in_cells: bool,
+) -> tuple[np.ndarray, ...]:
+    """Some rows of what `combine_all` returns."""
+    columns = (members[0].cells_shape if in_cells else members[0].shape)[1]
+    values, noise = np.empty((2, len(members), rows.stop - rows.start, columns), dtype=np.float32)
+    bad = np.ones(values.shape[1:], dtype=bool)
+    information = np.empty((1, len(members)))
+    weighted = settings.estimator == "weighted_mean"
+    for number, exposure in enumerate(members):
+        read = exposure.read_cells if in_cells else exposure.read
+        values[number], noise[number], unusable = read(rows, common)
+        bad &= unusable
+        some = noise[number, :: cells.SIZE]  # enough to tell the shares
+        counted = some**-2.0 if weighted else np.isfinite(some)
+        information[0, number] = np.nansum(counted, dtype=np.float64)
+    if weighted:
+        return *combine.weighted_mean(values, noise, settings.clip_sigma), bad, information
+    clip_sigma = settings.clip_sigma if settings.estimator == "clipped_median" else None
+    return *combine.median(values, noise, clip_sigma=clip_sigma), bad, information
+
+
+def refine_all(
+    config: Config,
+    members: list[Exposure],
+    sky: np.ndarray,
+    common: np.ndarray | None,
+    fluxes: np.ndarray,
+    *,
+    description: str = "refining",
+) -> Iterator[tuple[Exposure, refine.Findings | StepError]]:
+    """
+    Find sources and stripes in each exposure minus the background so far.
+
+    Parameters
+    ----------
+    config : `~wfssbkg.config.Config`
+    members : list of `~wfssbkg.sample.Exposure`
+        Their levels are fitted anew, and their refined files written.
+    sky : (ny, nx) float32 array
+        The cells of the background so far.
+    common : (4, nx) array or None
+        As for `Exposure.read_cells`.
+    fluxes : (k,) float array
+        From `wfssbkg.refine.fluxes_to_count`.
+    description : str
+        For the progress bar.
+
+    Yields
+    ------
+    exposure : `~wfssbkg.sample.Exposure`
+    outcome : `~wfssbkg.refine.Findings` or StepError
+        In the order in which they are done.
+    """
+    groups = fields.group([e.pointing for e in members], most=refine.MOST_EXPOSURES)
+    jobs = [
+        ([members[k] for k in numbers], offsets, sky, common, fluxes, config.combine)
+        for numbers, offsets in groups
+    ]
+    options = {"compute": config.compute, "need_gb": WORKER_GB, "unit": "field"}
+    for (field, *_), outcomes in parallel.run(
+        refine.refine_field, jobs, description=description, **options
+    ):
+        if isinstance(outcomes, StepError):
+            outcomes = [outcomes] * len(field)
+        for exposure, outcome in zip(field, outcomes, strict=True):
+            if not isinstance(outcome, StepError):
+                exposure.level = outcome.level
+                exposure.findings.replace(exposure.refined)
+            yield exposure, outcome
+
+
+def difference_of_halves(config: Config, members: list[Exposure], common: np.ndarray) -> float:
+    """
+    The error that sources leave in the background, beyond the noise.
+
+    It shows in the difference of the backgrounds of two halves of the fields.
+    """
+    groups = [numbers for numbers, _ in fields.group([e.pointing for e in members], most=1000)]
+    if len(groups) == 1:  # all exposures share what is left: less than it shows
+        groups = [[number] for number in groups[0]]
+    information = np.array([(e.level / e.noise) ** 2 for e in members])
+    halves = fields.share_out(groups, information, 2)
+    weights = [information[half].sum() for half in halves]
+    if not all(halves):
+        return 0.0
+    bands = all_bands(config, members, in_cells=True, every=4)  # enough to tell how large it is
+    (one, one_err, *_), (other, other_err, *_) = (
+        combine_all(config, [members[k] for k in half], common, in_cells=True, bands=bands)
+        for half in halves
+    )
+    widths = (cells.SIZE, 1) if members[0].along_x else (1, cells.SIZE)
+    excess = combine.excess(one - other, np.hypot(one_err, other_err), widths)
+    # The difference has the errors of both halves, the mean that of both together.
+    return excess * float(np.sqrt(weights[0] * weights[1]) / sum(weights))
+
+
+def destripe(config: Config, sci: np.ndarray, chance: np.ndarray | None, *, along_x: bool) -> float:
+    """
+    Take out the stripes that are left in a combined background, in place.
+
+    Parameters
+    ----------
+    config : `~wfssbkg.config.Config`
+    sci : (ny, nx) float32 array
+    chance : (4, columns) array or None
+        From `wfssbkg.stripes.common`.
+    along_x : bool
+        Whether the grism disperses along x.
+
+    Returns
+    -------
+    float
+        The error that stripes still leave; 0 if `chance` is None.
+    """
+    if chance is not None and along_x:
+        chance = cells.expand(chance, along_x=True)
+    if not config.combine.remove_stripes:
+        return 0.0 if chance is None else float(np.std(chance))
+    noise = stripes.of_background(sci, along_x=along_x)
+    sci *= 1 - stripes.spread(noise, len(sci))
+    if chance is None:
+        return 0.0
+    return stripes.error_left(sci, chance, along_x=along_x)
+
+
+def denoise_tile(tile: np.ndarray, typical: float, settings: Finalize) -> np.ndarray:
+    """Some rows of a background without noise."""
+    return denoise.denoise(
+        tile,
+        typical,
+        patch_size=settings.patch_size,
+        patch_distance=settings.patch_distance,
+        strength=settings.strength,
+        discount=settings.noise == "propagated",
+    )
+
+
+def denoise_background(
+    config: Config, sci: np.ndarray, err: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """
+    A background without noise, in tiles, and what share of the noise is left.
+
+    Parameters
+    ----------
+    config : `~wfssbkg.config.Config`
+    sci, err : (ny, nx) float32 arrays
+        Without the reference pixels; NaN where there is no value.
+
+    Returns
+    -------
+    smooth : (ny, nx) float32 array
+        NaN where there was no value.
+    left : float
+    """
+    settings = config.finalize
+    ready, typical = denoise.prepare(sci, err, noise=settings.noise)
+    sizes = {"patch_size": settings.patch_size, "patch_distance": settings.patch_distance}
+    tiles = list(denoise.tiles(len(ready), **sizes))
+    jobs = [(ready[taken], typical, settings) for taken, _ in tiles]
+    options = {"compute": config.compute, "unit": "tile"}
+    parts = parallel.run_in_order(denoise_tile, jobs, description="denoising", **options)
+    smooth = np.concatenate([part[kept] for part, (_, kept) in zip(parts, tiles, strict=True)])
+    # What becomes of noise shows when it is added to parts that are free of it.
+    trials = denoise.trials(smooth, typical, **sizes)
+    jobs = [(noisy, typical, settings) for _, noisy in trials]
+    again = parallel.run_in_order(denoise_tile, jobs, description="uncertainty", **options)
+    before = [clean for clean, _ in trials]
+    left = denoise.noise_left(before, again, **sizes) / typical
+    return np.where(np.isfinite(sci), smooth, np.nan), left
+
+
+def finish(config: Config, combined: Background) -> Background:
+    """
+    A combined background without noise and without gaps, scaled to a median of 1.
+
+    Parameters
+    ----------
+    config : `~wfssbkg.config.Config`
+    combined : `~wfssbkg.products.Background`
+
+    Returns
+    -------
+    `~wfssbkg.products.Background`
+        With its uncertainty; 0 in the reference pixels.
+    """
+    inner = products.inner_pixels()
+    smooth, left = denoise_background(config, combined.sci[inner], combined.err[inner])
+    # Where fewer exposures count, what they leave of sources and stripes grows as the noise does.
+    typical = np.nanmedian(combined.err[inner])
+    err = combined.err[inner] * np.hypot(left, combined.systematic / typical)
+    # Next to nothing is known of a filled pixel: no more than of one before denoising.
+    err[np.isnan(err)] = typical
+    sci, uncertainty = np.full((2, *combined.sci.shape), np.nan, dtype=np.float32)
+    sci[inner] = denoise.fill(smooth, size=config.finalize.fill_size)
+    uncertainty[inner] = err
+    return products.finished(sci, uncertainty, combined)
