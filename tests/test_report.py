@@ -1,16 +1,14 @@
 """The report of a comparison, as a file and in a browser."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pytest
-from astropy.table import Table
 
 from wfssbkg import config, exposures, pictures, report
-from wfssbkg.compare import PERCENTILES, Comparison, Picture, Score
+from wfssbkg.compare import Comparison, Picture, Score
 from wfssbkg.layout import Combination, Folder
 from wfssbkg.products import Background, science_pixels
 
@@ -20,28 +18,9 @@ REASON = 'crowded <script>document.title = "spoilt"</script> & worse'
 NOTE = "the reference <b>file</b> could not be read"
 
 
-@dataclass
-class Figured(Comparison):
-    """A comparison with figures of its own."""
-
-    def figures(self):
-        rows = []
-        for scored, score in self.scores.items():
-            row = {
-                "combination": str(self.folder.combination),
-                "scored": scored,
-                "rms": score.rms,
-            }
-            for kind in ("column", "row"):
-                values = np.nanpercentile(getattr(score, f"{kind}_profile"), PERCENTILES)
-                names = (f"{kind}_p{percentile}" for percentile in PERCENTILES)
-                row |= dict(zip(names, values, strict=True))
-            rows.append(row)
-        return Table(rows) if rows else Table(names=["scored"], dtype=[str])
-
-
 def score(rng, rms):
-    return Score(rms, *(rms / 5 * rng.normal(size=(2, NPIX))))
+    profiles = rms / 5 * rng.normal(size=(2, NPIX))
+    return Score(rms, *profiles, mean_rms=rms / 2, error=rms / 4)
 
 
 def comparison(name="GR150C-F115W", exposed=12, seed=1):
@@ -73,7 +52,7 @@ def comparison(name="GR150C-F115W", exposed=12, seed=1):
     sky = np.where(science, 1 + 0.02 * rng.normal(size=science.shape), 0).astype(np.float32)
     number = np.where(science, rng.integers(0, 10, science.shape), 0)
     background = Background(sky, np.full_like(sky, 0.01), number, ~science, table)
-    return Figured(
+    return Comparison(
         Folder(Combination(*name.split("-")), Path("work"), Path("out")),
         background,
         science & (number == 0),
@@ -112,9 +91,10 @@ def written(settings, tmp_path_factory):
 
 def figures(**rms):
     """Rows of figures whose ranges are in proportion to the RMS."""
-    ranges = {f"{kind}_p{p}": s for kind in ("column", "row") for p, s in ((5, -1), (95, 1))}
+    ranges = {f"{kind}_{p}": s for kind in ("column", "row") for p, s in ((5, -1), (95, 1))}
     return {
-        scored: {"rms": value} | {name: sign * value / 3 for name, sign in ranges.items()}
+        scored: {"rms": value, "error": value / 4}
+        | {name: sign * value / 3 for name, sign in ranges.items()}
         for scored, value in rms.items()
     }
 
@@ -141,7 +121,7 @@ def test_a_verdict_says_by_how_much(rows, word, text):
 
 def test_a_background_that_is_better_in_one_thing_only_is_mixed():
     rows = figures(out=0.5, official=1.0)
-    rows["out"]["row_p95"] = 10.0
+    rows["out"]["row_95"] = 10.0
     found = report.verdict(rows, "ref")
     assert found.word == "mixed"
     assert "range of the columns 50 % lower" in found.text

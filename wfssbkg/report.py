@@ -16,7 +16,7 @@ from astropy.table import Table
 from astropy.time import Time
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from wfssbkg import __version__, exposures, pictures, products
+from wfssbkg import __version__, exposures, pictures, products, progress
 from wfssbkg.compare import PERCENTILES, Comparison, Picture
 from wfssbkg.config import Config
 from wfssbkg.layout import replacing
@@ -28,8 +28,9 @@ _SIZES = ((160, 60), (128, 50), (96, 45), (80, 40), (64, 35), (48, 30))
 # What is compared, and the columns of the figures that tell it: a value, or the ends of a range.
 _MEASURES = {
     "RMS": ("rms",),
-    "range of the columns": ("column_p95", "column_p5"),
-    "range of the rows": ("row_p95", "row_p5"),
+    "error": ("error",),
+    "range of the columns": ("column_95", "column_5"),
+    "range of the rows": ("row_95", "row_5"),
 }
 
 
@@ -71,11 +72,14 @@ def write(path: Path, comparisons: list[Comparison], config: Config) -> None:
     environment.filters.update(number=_number, slug=_slug)
     template = environment.get_template("report.html")
     values = {
-        "sections": [_section(comparison) for comparison in comparisons],
+        "sections": [
+            _section(each) for each in progress.each(comparisons, "drawing", "combination")
+        ],
         "levels": pictures.levels(comparisons),
         "gradient": pictures.colour_scale(),
         "columns": COLUMNS,
         "percentiles": PERCENTILES,
+        "smoothing": config.compare.smoothing,
         "settings": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=80),
         "versions": {"WFSSBackgrounds": __version__, "Python": python_version()}
         | {name: version(name) for name in (*products.PACKAGES, "matplotlib")},
@@ -140,9 +144,7 @@ def verdict(figures: dict[str, dict[str, Any]], reference: str) -> Verdict:
         return Verdict("not compared", what if reference or new else "no reference, no residual")
     changes = {}
     for name, columns in _MEASURES.items():
-        pair = [float(np.ptp([row[column] for column in columns])) for row in (new, old)]
-        if name == "RMS":
-            pair = [float(row["rms"]) for row in (new, old)]
+        pair = [_measured(row, *columns) for row in (new, old)]
         if np.isfinite(pair).all():
             changes[name] = _change(*pair)
     if not changes:
@@ -154,16 +156,23 @@ def verdict(figures: dict[str, dict[str, Any]], reference: str) -> Verdict:
     return Verdict(word, f"than {reference or 'the reference'}: {told}{own}")
 
 
+def _measured(row: dict[str, Any], upper: str, lower: str = "") -> float:
+    """A figure, or the range between two."""
+    return float(row[upper] - (row[lower] if lower else 0))
+
+
 def _change(new: float, old: float) -> float:
     """How much larger the new one is, as a part of the old; 0 if two digits do not tell."""
     if f"{new:.1e}" == f"{old:.1e}":
         return 0.0
-    return (new - old) / old if old else np.inf
+    return (new - old) / old if old else np.inf  # an error may be 0: too small to be found
 
 
 def _in_words(change: float) -> str:
     if not change:
         return "the same"
+    if np.isinf(change):
+        return "larger"
     if change > 1:
         return f"{1 + change:.1f} times as large"
     return f"{abs(change):.0%} {'higher' if change > 0 else 'lower'}".replace("%", " %")
