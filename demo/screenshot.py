@@ -73,7 +73,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("report", type=Path, metavar="REPORT", help="a report.html")
     parser.add_argument("picture", type=Path, metavar="PNG", help="the file to write")
-    parser.add_argument("--height", type=int, default=1600, help="of the page, px")
+    parser.add_argument("--height", type=int, default=2190, help="of the page, px")
     options = parser.parse_args()
     if not programs():
         print(
@@ -83,7 +83,8 @@ def main() -> int:
     with browser(height=options.height) as window:
         window.get(options.report.resolve().as_uri())
         picture = Image.open(io.BytesIO(window.get_screenshot_as_png())).convert("RGB")
-    picture.quantize(128, dither=Image.Dither.NONE).save(options.picture, optimize=True)
+    smaller = picture.resize((WIDTH * 3 // 4, options.height * 3 // 4), Image.Resampling.LANCZOS)
+    smaller.quantize(256).save(options.picture, optimize=True)
     return 0
 
 

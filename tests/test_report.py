@@ -124,8 +124,8 @@ def test_a_background_that_is_better_in_one_thing_only_is_mixed():
     rows["out"]["row_95"] = 10.0
     found = report.verdict(rows, "ref")
     assert found.word == "mixed"
-    assert "range of the columns 50 % lower" in found.text
-    assert "range of the rows 15.2 times as large" in found.text
+    assert "column range 50 % lower" in found.text
+    assert "row range 15.2 times as large" in found.text
 
 
 def test_the_same_comparison_makes_the_same_file(written, settings, tmp_path):

@@ -29,8 +29,8 @@ _SIZES = ((160, 60), (128, 50), (96, 45), (80, 40), (64, 35), (48, 30))
 _MEASURES = {
     "RMS": ("rms",),
     "error": ("error",),
-    "range of the columns": ("column_95", "column_5"),
-    "range of the rows": ("row_95", "row_5"),
+    "column range": ("column_95", "column_5"),
+    "row range": ("row_95", "row_5"),
 }
 
 
