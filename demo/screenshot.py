@@ -47,7 +47,7 @@ def browser(
     for argument in (
         "--headless=new",
         "--no-sandbox",  # root has none, e.g. in a container
-        "--disable-dev-shm-usage",
+        "--remote-debugging-pipe",  # not by a port that a file tells: starts hung now and then
         "--hide-scrollbars",
         "--host-resolver-rules=MAP * ~NOTFOUND",
         f"--window-size={width},{height}",
