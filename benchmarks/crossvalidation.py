@@ -18,9 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from astropy.table import Table
 
 from benchmarks import accuracy, scale
-from demo import archive, crds_cache, optics
+from demo import archive, crds_cache, optics, score
 from demo import run as runner
 from wfssbkg import (
     background,
@@ -32,11 +33,11 @@ from wfssbkg import (
     products,
     refine,
     residual,
-    sample,
     selection,
 )
 from wfssbkg import crossvalidation as cross
 from wfssbkg.layout import Folder
+from wfssbkg.sample import Exposure, measure
 
 HELD_OUT = (9101, 9102)  # seeds that nothing was developed on
 TOLERANCE = 0.2
@@ -59,10 +60,14 @@ def prepare(name: str, seed: int, options: argparse.Namespace) -> tuple[Path, ac
     return settings, chosen
 
 
-def error_of(background: np.ndarray, truth: np.ndarray, counts: np.ndarray, settings) -> np.ndarray:  # noqa: ANN001
-    """The error of a background against the truth, per cent of the sky; NaN where not counted."""
-    ratio = np.where(counts, background / np.where(counts, truth, 1), np.nan)
-    return (100 * (ratio / np.nanmedian(ratio) - 1)).astype(np.float32)
+def error_of(
+    image: np.ndarray, truth: np.ndarray, counts: np.ndarray, settings: config.Config
+) -> tuple[np.ndarray, float]:
+    """The error of a background in per cent of the sky, as a map and, after smoothing, as RMS."""
+    error = (100 * score.relative_error(image, truth, counts)).astype(np.float32)
+    known = residual.smooth(counts, settings.compare.smoothing)
+    smooth = residual.smoothed(error, known, settings.compare)
+    return error, residual.root_mean_square(smooth)
 
 
 def compared(settings: config.Config, folder: Folder, truth: np.ndarray) -> compare.Comparison:
@@ -77,79 +82,85 @@ def check(
     comparison: compare.Comparison, truth: np.ndarray, settings: config.Config
 ) -> Iterator[tuple[str, float, float, float]]:
     """Figures beside their prediction: name, measured, predicted, of it the background's error."""
-    made = comparison.background
+    made, scores = comparison.background, comparison.scores
     counts = products.science_pixels(truth.shape) & (made.number > 0)
-    error = error_of(made.sci, truth, counts, settings)
-    known = residual.smooth(counts, settings.compare.smoothing)
-    smooth = residual.root_mean_square(residual.smoothed(error, known, settings.compare))
-    scores, noise = comparison.scores, comparison.scores[TRUTH]
-    out = scores[compare.OUT]
+    error, smooth = error_of(made.sci, truth, counts, settings)
+    out, noise = scores[compare.OUT], scores[TRUTH]
     yield "an exposure", out.rms, float(np.hypot(noise.rms, smooth)), smooth
     yield "mean of exposures", out.mean_rms, float(np.hypot(noise.mean_rms, smooth)), smooth
     yield "error", out.error, smooth, smooth
     for name, profile in zip(("column", "row"), residual.profiles(error), strict=True):
-        own, of_noise, of_out = (
-            residual.root_mean_square(x)
-            for x in (
-                profile,
-                getattr(noise, f"{name}_profile"),
-                getattr(out, f"{name}_profile"),
-            )
+        own, of_noise, of_out = map(
+            residual.root_mean_square,
+            (profile, *(getattr(scored, f"{name}_profile") for scored in (noise, out))),
         )
         yield f"{name} profile, RMS", of_out, float(np.hypot(of_noise, own)), own
-    if comparison.official is not None:
+    if compare.OFFICIAL in scores:
         counts = np.isfinite(comparison.official)
-        error = error_of(comparison.official, truth, counts, settings)
-        known = residual.smooth(counts, settings.compare.smoothing)
-        smooth = residual.root_mean_square(residual.smoothed(error, known, settings.compare))
+        _, smooth = error_of(comparison.official, truth, counts, settings)
         yield "error of the reference file", scores[compare.OFFICIAL].error, smooth, smooth
 
 
-def repeated(settings: config.Config, folder: Folder, inputs) -> dict[str, float]:  # noqa: ANN001
+def repeated(settings: config.Config, folder: Folder, inputs: Table) -> dict[str, float]:
     """The cross-validated figures with a refinement of its own for each part of the fields."""
     made_of = cross.sample(settings, folder, inputs)
-    rms, squares, crosses = [], [], []
+    rms, squares, pairs = [], [], []
     for number, part in enumerate(cross.parts(settings, made_of)):
         place = Folder(folder.combination, folder.path / f"part{number}", folder.path)
-        place.path.mkdir(parents=True, exist_ok=True)
         for exposure in made_of.members:
             link = place.masked(exposure.name)
+            link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
             link.symlink_to(exposure.masked)
-        left = [exposure.name for k, exposure in enumerate(made_of.members) if k in part]
-        table = exposures.read(folder.table)
-        names = [e.name for k, e in enumerate(made_of.members) if k not in part]
-        rest, common, _ = selection.refined(settings, place, table, names)
-        sky, *_ = background.combine_all(settings, rest, common, in_cells=True)
-        *images, _ = background.combine_all(settings, rest, common)
-        combined = products.Background(*images, inputs)
-        background.destripe(settings, combined.sci, None, along_x=folder.combination.along_x)
-        path = {compare.OUT: place.compared(compare.OUT)}
-        cross.write_image(path[compare.OUT], background.finish(settings, combined).sci)
-        members = [sample.Exposure.of(place, name) for name in left]
-        for exposure in members:
-            exposure.level, exposure.noise, exposure.pointing, _ = sample.measure(
-                exposure, settings.combine
-            )
-        fluxes = refine.fluxes_to_count(members, settings.combine)
-        list(background.refine_all(settings, members, sky, None, fluxes))
-        found = [cross._stripes(exposure) for exposure in members]
-        own = cross.Sample(members, made_of.share[part], True, *map(np.array, zip(*found)))  # noqa: B905
-        for exposure in members:
-            scored = residual.of_exposure(exposure, path, settings.compare, True)
-            rms.append(scored.rms[compare.OUT])
-        halves = cross.halves(own, list(range(len(members))))
-        means = [place.compared(f"mean{k}") for k in range(len(halves))]
-        for mean, half in zip(means, halves, strict=True):
-            cross.write_image(mean, *cross.mean(settings, own, half))
-        square, product = residual.of_means(means, path, settings.compare)
+        left = [made_of.members[k].name for k in part]
+        kept = [exposure.name for exposure in made_of.members if exposure.name not in left]
+        backgrounds = {compare.OUT: place.compared(compare.OUT)}
+        sky, image = refined_without(settings, place, exposures.read(folder.table), kept, inputs)
+        cross.write_image(backgrounds[compare.OUT], image)
+        own = cross.Sample(refined_against(settings, place, left, sky), made_of.share[part], True)
+        found = [cross.stripes_of(exposure) for exposure in own.members]
+        own.noise, own.information = (np.array(values) for values in zip(*found, strict=True))
+        for exposure in own.members:
+            outcome = residual.of_exposure(exposure, backgrounds, settings.compare, True)
+            rms.append(outcome.rms[compare.OUT])
+        means = []
+        for half in cross.halves(own, list(range(len(part)))):
+            means.append(place.compared(f"mean{len(means)}"))
+            cross.write_image(means[-1], *cross.mean(settings, own, half))
+        square, product = residual.of_means(means, backgrounds, settings.compare)
         squares.append(square[compare.OUT])
-        crosses.append(product[compare.OUT])
+        pairs.append(product[compare.OUT])
+    error2 = np.average(pairs, weights=np.array(squares) ** -2.0)
     return {
         "an exposure": float(np.median(rms)),
         "mean of exposures": float(np.sqrt(np.median(squares))),
-        "error": float(np.sqrt(max(np.average(crosses, weights=np.array(squares) ** -2.0), 0))),
+        "error": float(np.sqrt(max(error2, 0))),
     }
+
+
+def refined_without(
+    settings: config.Config, place: Folder, table: Table, names: list[str], inputs: Table
+) -> tuple[np.ndarray, np.ndarray]:
+    """The cells of a background of some exposures, all from the start; and it, finished."""
+    members, common, _ = selection.refined(settings, place, table, names)
+    sky, *_ = background.combine_all(settings, members, common, in_cells=True)
+    *images, _ = background.combine_all(settings, members, common)
+    combined = products.Background(*images, inputs)
+    background.destripe(settings, combined.sci, None, along_x=place.combination.along_x)
+    return sky, background.finish(settings, combined).sci
+
+
+def refined_against(
+    settings: config.Config, place: Folder, names: list[str], sky: np.ndarray
+) -> list[Exposure]:
+    """Exposures, refined against a background that they have no part in."""
+    members = [Exposure.of(place, name) for name in names]
+    for exposure in members:
+        exposure.level, exposure.noise, exposure.pointing, _ = measure(exposure, settings.combine)
+    fluxes = refine.fluxes_to_count(members, settings.combine)
+    for _ in background.refine_all(settings, members, sky, None, fluxes):
+        pass
+    return members
 
 
 def report(name: str, seed: int, options: argparse.Namespace) -> bool:

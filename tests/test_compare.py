@@ -9,6 +9,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+from benchmarks import crossvalidation as benchmark
 from demo.exposures import demo_exposures
 from tests.conftest import NAMES, ROOT, SCRIPTS, served
 from wfssbkg import compare, crossvalidation, exposures, fields, layout, lock, residual
@@ -357,3 +358,14 @@ def test_keywords_fit_into_a_header():
         header[keyword] = (value, comment)
         assert len(header.cards[keyword].image) == 80
     assert header["XVCOL95"] == pytest.approx(0.9)
+
+
+def test_cross_validation_agrees_with_the_truth(archive, finished, tmp_path, monkeypatch):
+    """The check of benchmarks/crossvalidation.py, on small frames."""
+    config, folder = copied(archive, finished[1][0], tmp_path)
+    truth = fits.getdata(archive.folder / "truth" / f"{NAMES[0]}.fits", "SCI")
+    found = in_process(config, folder, monkeypatch, archive, **{benchmark.TRUTH: truth})
+    rows = {name: x for name, *x in benchmark.check(found, truth, read(config))}
+    for name in ("an exposure", "mean of exposures", "error of the reference file"):
+        measured, predicted, _ = rows[name]
+        assert measured == pytest.approx(predicted, rel=benchmark.TOLERANCE)

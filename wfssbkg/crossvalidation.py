@@ -106,14 +106,21 @@ def sample(config: Config, folder: Folder, inputs: Table) -> Sample:
     if refined and members:
         options = {"compute": config.compute, "need_gb": background.WORKER_GB}
         found = parallel.run_in_order(
-            _stripes, [(exposure,) for exposure in members], description="stripes", **options
+            stripes_of, [(exposure,) for exposure in members], description="stripes", **options
         )
         made.noise, made.information = (np.array(part) for part in zip(*found, strict=True))
     return made
 
 
-def _stripes(exposure: Exposure) -> tuple[np.ndarray, np.ndarray]:
-    """Stripes of an exposure as the refinement found them, relative to its level; 1/noise^2."""
+def stripes_of(exposure: Exposure) -> tuple[np.ndarray, np.ndarray]:
+    """
+    The stripes of an exposure as the refinement found them.
+
+    Returns
+    -------
+    noise, information : (4, columns) float32 arrays
+        Relative to its level, and 1/noise^2 of that.
+    """
     source, _, noise = masked.read_refined(exposure.refined)
     _, spread, _ = cells.average(*masked.read(exposure.masked), along_x=exposure.along_x)
     weight = np.where(source, 0, cells.weight(spread))

@@ -118,14 +118,16 @@ def of_means(
         parts = (np.where(w > 0, v, 0) * w for (v, _), w in zip(means, weights, strict=True))
         with np.errstate(invalid="ignore", divide="ignore"):
             means = [(sum(parts) / total, total**-0.5), *means]
-    for name, image in images.items():
-        maps = []
-        for value, noise in means:
-            counts = use & np.isfinite(value) & (noise > 0)
+    maps: dict[str, list[np.ndarray]] = {name: [] for name in images}
+    for value, noise in means:
+        counts = use & np.isfinite(value) & (noise > 0)
+        known = smooth(counts, settings.smoothing)
+        for name, image in images.items():
             left = np.where(counts, subtract(value, noise, image, counts), np.nan)
-            maps.append(smoothed(left, smooth(counts, settings.smoothing), settings))
-        square[name] = float(bn.nanmean(np.square(maps[0])))
-        product[name] = float(bn.nanmean(maps[1] * maps[2])) if len(maps) > 1 else np.nan
+            maps[name].append(smoothed(left, known, settings))
+    for name, (of_all, *halves) in maps.items():
+        square[name] = float(bn.nanmean(np.square(of_all)))
+        product[name] = float(bn.nanmean(halves[0] * halves[1])) if halves else np.nan
     return square, product
 
 
