@@ -151,3 +151,13 @@ def test_quiet_makes_a_background_in_silence(copy, archive):
     done = archive.run("makeBackgrounds.py", copy, "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (copy.parent / "work" / NAMES[0] / "background.fits").exists()
+
+
+def test_quiet_tells_of_an_exposure_that_failed(copy, archive):
+    masked = sorted((copy.parent / "work" / NAMES[0]).glob("*_masked.fits"))[0]
+    masked.write_bytes(masked.read_bytes()[:100_000])
+    done = archive.run("makeBackgrounds.py", copy, "--quiet")
+    assert (done.returncode, done.stdout) == (0, "")
+    (line,) = done.stderr.splitlines()
+    name = masked.name.replace("_masked", "_rate")
+    assert line.startswith(f"GR150C-F115W: {name} failed: {masked}")

@@ -62,7 +62,7 @@ def comparison(name="GR150C-F115W", exposed=12, seed=1):
         pictures={
             row["productFilename"]: Picture(
                 rng.normal(size=(64, 64)).astype(np.float32),
-                rng.uniform(size=(64, 64)).astype(np.float32) ** 8,
+                np.pad(rng.uniform(size=(62, 62)) ** 8, 1, constant_values=np.nan),
                 0.5,
                 number % 3,
             )
@@ -149,6 +149,7 @@ def test_settings_versions_and_the_date_of_the_query_are_in_it(written):
     assert "gratings:\n- GR150C" in page
     assert f"astropy {report.version('astropy')}" in page
     assert "2026-01-02T03:04:05" in page
+    assert "field 1: 11 % masked" in page
 
 
 def test_without_a_reference_scores_and_pictures_there_is_a_report(settings, tmp_path):
@@ -222,6 +223,17 @@ def test_a_thumbnail_is_white_at_zero_red_above_blue_below_and_grey_where_masked
         grey = colour(residual, masked)
         assert np.ptp(grey) < 12
         assert grey.max() < 235
+
+
+def test_a_mask_is_coloured_over_grey_and_nothing_at_the_reference_pixels():
+    residual, masked = np.zeros((32, 32)), np.zeros((32, 32))
+    masked[:, 16:] = 1
+    residual[28:], masked[28:] = np.nan, np.nan
+    image = pictures.mask(Picture(residual, masked, 0.5, 0), 1, side=32, quality=90)
+    pixels = np.asarray(report_image(image)).astype(int)
+    assert np.ptp(pixels[20, 6]) < 12
+    assert pixels[20, 26, 0] > pixels[20, 26, 2] + 80
+    assert pixels[1, 6] == pytest.approx((213, 216, 220), abs=12)
 
 
 def test_row_0_is_below():

@@ -260,7 +260,7 @@ def thumbnail(picture: Picture, most: float, *, side: int, quality: int) -> Imag
     colours = mpl.colormaps[_DIVERGING](_scaled(picture.residual, most))[..., :3]
     grey = np.asarray(mpl.colors.to_rgb(_NOTHING))
     # Twice: where half is masked, the other half shows little but the wings of what is.
-    hidden = np.where(np.isfinite(picture.residual), np.minimum(2 * picture.masked, 1), 1)
+    hidden = np.where(_known(picture), np.minimum(2 * picture.masked, 1), 1)
     hidden = hidden[..., None]
     alt = f"What is left of the exposure: RMS {picture.rms:.2f} per cent of the sky"
     return _small(colours * (1 - hidden) + grey * hidden, side, quality, alt)
@@ -268,12 +268,13 @@ def thumbnail(picture: Picture, most: float, *, side: int, quality: int) -> Imag
 
 def mask(picture: Picture, most: float, *, side: int, quality: int) -> Image:
     """As `thumbnail`: the exposure in grey, and what is masked of it in colour."""
-    grey = np.nan_to_num(_scaled(picture.residual, most), nan=0.5)[..., None]
-    grey = np.repeat(0.25 + 0.75 * (1 - grey), 3, axis=-1)
+    grey = np.repeat(1 - 0.75 * _scaled(picture.residual, most)[..., None], 3, axis=-1)
     colour = np.asarray(mpl.colors.to_rgb(_VERMILION))
     covered = 0.75 * picture.masked[..., None]
+    shown = grey * (1 - covered) + colour * covered
+    shown[~_known(picture)] = mpl.colors.to_rgb(_NOTHING)
     alt = f"Mask over an exposure of field {picture.field + 1}"
-    return _small(grey * (1 - covered) + colour * covered, side, quality, alt)
+    return _small(shown, side, quality, alt)
 
 
 def colour_scale() -> str:
@@ -288,6 +289,11 @@ def _small(colours: np.ndarray, side: int, quality: int, alt: str) -> Image:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=quality, method=4)
     return Image(buffer.getvalue(), *image.size, alt)
+
+
+def _known(picture: Picture) -> np.ndarray:
+    """Where there is something to show: not at the reference pixels."""
+    return np.isfinite(picture.residual) & np.isfinite(picture.masked)
 
 
 def _scaled(residual: np.ndarray, most: float) -> np.ndarray:

@@ -178,28 +178,29 @@ def _in_words(change: float) -> str:
     return f"{abs(change):.0%} {'higher' if change > 0 else 'lower'}".replace("%", " %")
 
 
-def _plates(comparison: Comparison) -> list[tuple[pictures.Image, str]]:
-    """The pictures of a background, each with its caption."""
+def _plates(comparison: Comparison) -> list[list[tuple[pictures.Image, str]]]:
+    """The pictures of a background, each with its caption, in groups that stand side by side."""
     drawn = pictures.profiles(comparison)
     about = (
         "Median residual of each {}, over all exposures, after the subtraction of each background."
     )
-    plates = [
-        (pictures.background(comparison), "The finished background, flat field out."),
-        (
-            pictures.difference(comparison),
-            f"New background minus {comparison.official_name}; means over "
-            f"{pictures.DIFFERENCE_BOX} × {pictures.DIFFERENCE_BOX} px.",
-        ),
-        (drawn.get("columns"), about.format("column")),
-        (drawn.get("rows"), about.format("row")),
-        (pictures.uncertainty(comparison), "Uncertainty of a pixel of the finished background."),
-        (
-            pictures.coverage(comparison),
-            "Coverage: the exposures that count in a pixel. Pixels without any are filled.",
-        ),
+    difference = (
+        f"New background minus {comparison.official_name}; means over "
+        f"{pictures.DIFFERENCE_BOX} × {pictures.DIFFERENCE_BOX} px."
+    )
+    number = "Coverage: the exposures that count in a pixel. Pixels without any are filled."
+    groups = [
+        [
+            (pictures.background(comparison), "The finished background, flat field out."),
+            (pictures.difference(comparison), difference),
+        ],
+        [(drawn.get("columns"), about.format("column")), (drawn.get("rows"), about.format("row"))],
+        [
+            (pictures.uncertainty(comparison), "Uncertainty of a pixel of the background."),
+            (pictures.coverage(comparison), number),
+        ],
     ]
-    return [(image, caption) for image, caption in plates if image is not None]
+    return [[(image, text) for image, text in group if image is not None] for group in groups]
 
 
 def _rows(comparison: Comparison) -> list[dict[str, Any]]:
@@ -280,7 +281,7 @@ def _sheet(comparison: Comparison, side: int, quality: int, most: int) -> dict[s
             "status": str(row["status"]),
             "reason": str(row["reason"]),
             "level": float(row["level"]),
-            "masked": 100 * float(np.mean(picture.masked)),
+            "masked": 100 * float(np.nanmean(picture.masked)),
             "rms": picture.rms,
             "field": picture.field + 1,
             "image": draw(picture, limit, side=side, quality=quality),
