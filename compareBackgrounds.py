@@ -44,11 +44,12 @@ def compare_combination(run: cli.Run, folder: Folder) -> compare.Comparison:
 
 def say_figures(comparison: compare.Comparison) -> None:
     """Say how good the background is, and what could not be told."""
+    names = {compare.IN: "its own exposures", compare.OUT: "exposures it is made without"}
     for name, score in comparison.scores.items():
-        words = {compare.IN: "on its own exposures", compare.OUT: "on exposures it is without"}
+        whose = names.get(name, f"exposures, with {comparison.official_name} instead")
         cli.say(
-            f"{words.get(name, comparison.official_name)}: residual {score.rms:.3f} % of the sky "
-            f"an exposure, {score.mean_rms:.3f} % of their means, error {score.error:.3f} %"
+            f"of {whose} {score.rms:.3f} % of the sky are left, of their means "
+            f"{score.mean_rms:.3f} %; error {score.error:.3f} %"
         )
     for note in comparison.notes:
         cli.warn(note)

@@ -6,6 +6,7 @@ For each combination (run makeBackgrounds.py first):
   2. fill what is left without data with maskfill,
   3. write the finished background with the flat-field out (for grizli), and, with the flat-field
      put back by the JWST pipeline, a second one (for the pipeline and CRDS).
+Next: compareBackgrounds.py.
 """
 
 from __future__ import annotations
