@@ -15,6 +15,8 @@ from wfssbkg import cli
 
 tqdm.monitor_interval = 0  # no thread of its own: processes are forked beside its bars
 
+BRIEF = 1.0  # s; a shorter step is not worth a line
+
 _FORMAT = "{desc}: {percentage:3.0f} % |{bar}| {n_fmt} of {total_fmt} {unit}{left}"
 
 
@@ -38,7 +40,7 @@ def bar(
     description: str, total: int, unit: str, *, least: int = 1, in_bytes: bool = False
 ) -> Iterator[tqdm]:
     """
-    Show how far a step is; when it is done, say how long it took.
+    Show how far a step is; when it is done, say how long it took, unless it was brief.
 
     Parameters
     ----------
@@ -73,8 +75,10 @@ def bar(
     ) as shown:
         shown.least = least
         yield shown
-    amount = "" if in_bytes else f"{total} {unit}{'' if total == 1 else 's'} in "
-    cli.say(f"{description}: {amount}{duration(time.monotonic() - start)}")
+    took = time.monotonic() - start
+    if took >= BRIEF:
+        amount = "" if in_bytes else f"{total} {unit}{'' if total == 1 else 's'} in "
+        cli.say(f"{description}: {amount}{duration(took)}")
 
 
 def each(items: Sequence[Any], description: str, unit: str) -> Iterator[Any]:
