@@ -49,7 +49,7 @@ def say_figures(comparison: compare.Comparison) -> None:
         whose = names.get(name, f"exposures, with {comparison.official_name} instead")
         cli.say(
             f"of {whose} {score.rms:.3f} % of the sky are left, of their means "
-            f"{score.mean_rms:.3f} %; error {score.error:.3f} %"
+            f"{score.mean_rms:.3f} %"
         )
     for note in comparison.notes:
         cli.warn(note)

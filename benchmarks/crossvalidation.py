@@ -88,23 +88,18 @@ def check(
     out, noise = scores[compare.OUT], scores[TRUTH]
     yield "an exposure", out.rms, float(np.hypot(noise.rms, smooth)), smooth
     yield "mean of exposures", out.mean_rms, float(np.hypot(noise.mean_rms, smooth)), smooth
-    yield "error", out.error, smooth, smooth
     for name, profile in zip(("column", "row"), residual.profiles(error), strict=True):
         own, of_noise, of_out = map(
             residual.root_mean_square,
             (profile, *(getattr(scored, f"{name}_profile") for scored in (noise, out))),
         )
         yield f"{name} profile, RMS", of_out, float(np.hypot(of_noise, own)), own
-    if compare.OFFICIAL in scores:
-        counts = np.isfinite(comparison.official)
-        _, smooth = error_of(comparison.official, truth, counts, settings)
-        yield "error of the reference file", scores[compare.OFFICIAL].error, smooth, smooth
 
 
 def repeated(settings: config.Config, folder: Folder, inputs: Table) -> dict[str, float]:
     """The cross-validated figures with a refinement of its own for each part of the fields."""
     made_of = cross.sample(settings, folder, inputs)
-    rms, squares, pairs = [], [], []
+    rms, of_means = [], []
     for number, part in enumerate(cross.parts(settings, made_of)):
         place = Folder(folder.combination, folder.path / f"part{number}", folder.path)
         for exposure in made_of.members:
@@ -123,18 +118,12 @@ def repeated(settings: config.Config, folder: Folder, inputs: Table) -> dict[str
         for exposure in own.members:
             outcome = residual.of_exposure(exposure, backgrounds, settings.compare, True)
             rms.append(outcome.rms[compare.OUT])
-        means = []
-        for half in cross.halves(own, list(range(len(part)))):
-            means.append(place.compared(f"mean{len(means)}"))
-            cross.write_image(means[-1], *cross.mean(settings, own, half))
-        square, product = residual.of_means(means, backgrounds, settings.compare)
-        squares.append(square[compare.OUT])
-        pairs.append(product[compare.OUT])
-    error2 = np.average(pairs, weights=np.array(squares) ** -2.0)
+        mean = place.compared("mean")
+        cross.write_image(mean, *cross.mean(settings, own, list(range(len(part)))))
+        of_means.append(residual.of_mean(mean, backgrounds, settings.compare)[compare.OUT])
     return {
         "an exposure": float(np.median(rms)),
-        "mean of exposures": float(np.sqrt(np.median(squares))),
-        "error": float(np.sqrt(max(error2, 0))),
+        "mean of exposures": float(np.median(of_means)),
     }
 
 
@@ -182,11 +171,8 @@ def report(name: str, seed: int, options: argparse.Namespace) -> bool:
             f"{ratio:8.3f}{own:10.4f}{more}",
             flush=True,
         )
-    figures = comparison.figures()
-    figures["seed"] = seed
-    print(figures["scored", "rms", "mean_rms", "error"], flush=True)
-    for note in comparison.notes:
-        print(note)
+    for scored, found in comparison.scores.items():
+        print(f"{'':22}{scored:10}{found.rms:.4f} an exposure, {found.mean_rms:.4f} of means")
     return good
 
 

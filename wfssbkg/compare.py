@@ -35,17 +35,12 @@ class Score:
     mean_rms : float
         Of the smoothed residual of the mean of the exposures that are left out together, in which
         their noise averages down, median of these parts; per cent of the sky.
-    error : float
-        The background's own error after the same smoothing, without noise: the root of the mean
-        product of the residuals of two halves of these exposures, in all parts together; 0 where
-        that is negative.
     """
 
     rms: float
     column_profile: np.ndarray
     row_profile: np.ndarray
     mean_rms: float = np.nan
-    error: float = np.nan
 
     def figures(self) -> dict[str, float]:
         """By name, as in the columns of `Comparison.figures`."""
@@ -54,7 +49,7 @@ class Score:
             known = profile[np.isfinite(profile)]
             values = np.percentile(known, PERCENTILES) if len(known) else [np.nan] * 5
             figures |= {f"{name}_{p}": float(v) for p, v in zip(PERCENTILES, values, strict=True)}
-        return figures | {"mean_rms": self.mean_rms, "error": self.error}
+        return figures | {"mean_rms": self.mean_rms}
 
 
 @dataclass
@@ -146,7 +141,6 @@ def _describe(name: str) -> str:
     words = {
         "rms": "RMS of the smoothed residual, median of the exposures",
         "mean_rms": "RMS of the smoothed residual of the mean of exposures left out together",
-        "error": "error of the background after smoothing, without noise",
     }
     profile, _, percentile = name.partition("_")
     return words.get(name) or f"percentile {percentile} of the {profile} profile of the residuals"
@@ -166,7 +160,7 @@ def keywords(scores: dict[str, Score]) -> dict[str, tuple[float, str]]:
     dict
         Keyword to value and comment: XI... 'in', XV... 'out', cross-validated.
     """
-    short = {"rms": "RMS", "mean_rms": "MEAN", "error": "ERR"}
+    short = {"rms": "RMS", "mean_rms": "MEAN"}
     cards = {}
     kinds = (IN, "own exposures"), (OUT, "left-out exposures")
     for start, (scored, words) in zip(products.FIGURES, kinds, strict=True):
@@ -382,22 +376,14 @@ def score_means(
     files: list[dict[str, Path]],
 ) -> None:
     """Subtract the backgrounds from the means of exposures left out together; into the scores."""
+    everything = list(range(len(made_of.members)))
     jobs = []
-    for number, part in enumerate(parts or [list(range(len(made_of.members)))]):
-        paths = []
-        for half in cross.halves(made_of, part):
-            paths.append(comparison.folder.compared(f"mean{number}_{len(paths)}"))
-            cross.write_image(paths[-1], *cross.mean(config, made_of, half))
-        if paths:
-            jobs.append((paths, files[part[0]], config.compare))
+    for number, part in enumerate(parts or [everything][: len(everything)]):
+        path = comparison.folder.compared(f"mean{number}")
+        cross.write_image(path, *cross.mean(config, made_of, part))
+        jobs.append((path, files[part[0]], config.compare))
     options = {"compute": config.compute, "need_gb": WORKER_GB, "unit": "part"}
-    found = parallel.run_in_order(residual.of_means, jobs, description="means", **options)
+    found = parallel.run_in_order(residual.of_mean, jobs, description="means", **options)
     for name, score in comparison.scores.items():
-        squares, pairs = (
-            np.array([outcome[k][name] for outcome in found if name in outcome[k]]) for k in (0, 1)
-        )
-        score.mean_rms = float(np.sqrt(np.median(squares)))
-        known = np.isfinite(pairs)
-        if known.any():  # weighted by their noise, which is in proportion to the squares
-            mean = np.average(pairs[known], weights=squares[known] ** -2.0)
-            score.error = float(np.sqrt(max(mean, 0)))
+        # The median: a source that no mask found, in all dithers, spoils only its own part.
+        score.mean_rms = float(np.median([rms[name] for rms in found if name in rms]))

@@ -146,22 +146,13 @@ def parts(config: Config, made_of: Sample) -> list[list[int]]:
     units = made_of.fields
     if len(units) == 1:
         units = [[number] for number in units[0]]
-    # Two fields in each, for `halves` that share none, unless too much would be left out at a time.
+    # Two fields in each, unless too much would be left out at a time: what a single field leaves,
+    # its faint sources and the colour of its sky, averages down as well.
     most = len(units) // 2 if len(units) >= 2 * LEAST_PARTS else len(units)
     number = min(config.compare.groups or 0, most)
     shared = fields.share_out(units, made_of.share, number) if number > 1 else []
     least = config.combine.minimum_exposures
     return [sorted(part) for part in shared if len(made_of.members) - len(part) >= least]
-
-
-def halves(made_of: Sample, part: list[int]) -> list[list[int]]:
-    """A part in two, by fields if there are several in it; one if it is a single exposure."""
-    units = [[n for n in numbers if n in part] for numbers in made_of.fields]
-    units = [numbers for numbers in units if numbers]
-    if len(units) == 1:
-        units = [[number] for number in units[0]]
-    shared = fields.share_out(units, made_of.share, 2)
-    return [sorted(half) for half in shared if half]
 
 
 def mean(config: Config, made_of: Sample, numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:

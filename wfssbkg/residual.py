@@ -86,49 +86,31 @@ def of_exposure(
     return Residual(rms, columns, rows, small, made_small(hidden))
 
 
-def of_means(
-    paths: list[Path], backgrounds: dict[str, Path], settings: Compare
-) -> tuple[dict[str, float], dict[str, float]]:
+def of_mean(path: Path, backgrounds: dict[str, Path], settings: Compare) -> dict[str, float]:
     """
-    Measure what backgrounds leave of the means of some exposures, in which noise averages down.
+    Measure what backgrounds leave of the mean of some exposures, in which noise averages down.
 
     Parameters
     ----------
-    paths : list of `~pathlib.Path`
-        One or two means of different exposures: SCI and ERR, NaN where not known.
+    path : `~pathlib.Path`
+        The mean: SCI and ERR, NaN where it is not known.
     backgrounds, settings
         As for `of_exposure`.
 
     Returns
     -------
-    square : dict
-        Mean square of the smoothed residual of the mean of all, (per cent of the sky)^2, by the
-        background's name.
-    product : dict
-        Mean product of the smoothed residuals of the two, likewise: noise, which they do not
-        share, averages out of it, and what is left is the background's error squared. NaN of one.
+    dict
+        RMS of the smoothed residual, per cent of the sky, by the background's name.
     """
+    value, noise = read_image(path), read_image(path, "ERR")
     images = {name: read_image(path) for name, path in backgrounds.items()}
-    means = [(read_image(path), read_image(path, "ERR")) for path in paths]
-    square, product = {}, {}
-    use = usable(images.values())
-    if len(means) > 1:  # the mean of all, first
-        weights = [np.where(np.isfinite(value), noise**-2.0, 0) for value, noise in means]
-        total = weights[0] + weights[1]
-        parts = (np.where(w > 0, v, 0) * w for (v, _), w in zip(means, weights, strict=True))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means = [(sum(parts) / total, total**-0.5), *means]
-    maps: dict[str, list[np.ndarray]] = {name: [] for name in images}
-    for value, noise in means:
-        counts = use & np.isfinite(value) & (noise > 0)
-        known = smooth(counts, settings.smoothing)
-        for name, image in images.items():
-            left = np.where(counts, subtract(value, noise, image, counts), np.nan)
-            maps[name].append(smoothed(left, known, settings))
-    for name, (of_all, *halves) in maps.items():
-        square[name] = float(bn.nanmean(np.square(of_all)))
-        product[name] = float(bn.nanmean(halves[0] * halves[1])) if halves else np.nan
-    return square, product
+    counts = usable(images.values()) & np.isfinite(value) & (noise > 0)
+    known = smooth(counts, settings.smoothing)
+    rms = {}
+    for name, image in images.items():
+        left = np.where(counts, subtract(value, noise, image, counts), np.nan)
+        rms[name] = root_mean_square(smoothed(left, known, settings))
+    return rms
 
 
 def read_image(path: Path, name: str = "SCI") -> np.ndarray:
