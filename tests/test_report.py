@@ -20,7 +20,7 @@ NOTE = "the reference <b>file</b> could not be read"
 
 def score(rng, rms):
     profiles = rms / 5 * rng.normal(size=(2, NPIX))
-    return Score(rms, *profiles, mean_rms=rms / 2, error=rms / 4)
+    return Score(rms, *profiles, mean_rms=rms / 2)
 
 
 def comparison(name="GR150C-F115W", exposed=12, seed=1):
@@ -93,7 +93,7 @@ def figures(**rms):
     """Rows of figures whose ranges are in proportion to the RMS."""
     ranges = {f"{kind}_{p}": s for kind in ("column", "row") for p, s in ((5, -1), (95, 1))}
     return {
-        scored: {"rms": value, "error": value / 4}
+        scored: {"rms": value, "mean_rms": value / 2}
         | {name: sign * value / 3 for name, sign in ranges.items()}
         for scored, value in rms.items()
     }

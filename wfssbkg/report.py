@@ -28,7 +28,7 @@ _SIZES = ((160, 60), (128, 50), (96, 45), (80, 40), (64, 35), (48, 30))
 # What is compared, and the columns of the figures that tell it: a value, or the ends of a range.
 _MEASURES = {
     "RMS": ("rms",),
-    "error": ("error",),
+    "RMS of means": ("mean_rms",),
     "column range": ("column_95", "column_5"),
     "row range": ("row_95", "row_5"),
 }
@@ -165,7 +165,7 @@ def _change(new: float, old: float) -> float:
     """How much larger the new one is, as a part of the old; 0 if two digits do not tell."""
     if f"{new:.1e}" == f"{old:.1e}":
         return 0.0
-    return (new - old) / old if old else np.inf  # an error may be 0: too small to be found
+    return (new - old) / old if old else np.inf
 
 
 def _in_words(change: float) -> str:
