@@ -1,8 +1,8 @@
-# make demo         a simulated archive through all four scripts, in a virtual environment
+# make demo         a simulated archive through all five scripts, in a virtual environment
 # make test         lint and tests, in the same environment
 # make soak         the tests that take more than a minute each
 # make interop      the demo's finished files in CRDS, the JWST pipeline and grizli
-# make backgrounds  the four scripts on config.yaml, with the real archive
+# make backgrounds  the five scripts on config.yaml, with the real archive
 # make clean        remove the demo's files (the virtual environment stays)
 
 VENV ?= .venv
@@ -40,6 +40,7 @@ backgrounds: $(INSTALLED)
 	$(RUN) makeMask.py
 	$(RUN) makeBackgrounds.py
 	$(RUN) finalizeBackgrounds.py
+	$(RUN) compareBackgrounds.py
 
 clean:
 	rm -rf demo/work

@@ -1,11 +1,12 @@
 #!/usr/bin/env python
-"""Step 4 of 4: denoise and fill the combined backgrounds, write the reference files.
+"""Step 4 of 5: denoise and fill the combined backgrounds, write the reference files.
 
 For each combination (run makeBackgrounds.py first):
   1. denoise the combined background with non-local means,
   2. fill what is left without data with maskfill,
   3. write the finished background with the flat-field out (for grizli), and, with the flat-field
      put back by the JWST pipeline, a second one (for the pipeline and CRDS).
+Next: compareBackgrounds.py.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from wfssbkg.layout import Folder, remove_unfinished
 def finish(run: cli.Run, folder: Folder) -> None:
     """Write both finished files of a combination, unless they are there."""
     combined = products.read_background(folder.background)
-    cli.warn_if_doubtful(folder, len(exposures.fates(combined.inputs)[exposures.ACCEPTED]))
+    at_hand = len(exposures.fates(combined.inputs)[exposures.ACCEPTED])
+    cli.warn(products.doubtful(folder.combination, at_hand))
     sections = {name: getattr(run.config, name) for name in ("mask", "combine", "finalize")}
     settings = fingerprint(*sections.values())
     if files.made_with(folder.background) != fingerprint(run.config.mask, run.config.combine):
@@ -43,7 +45,7 @@ def finish(run: cli.Run, folder: Folder) -> None:
             "has. Run makeMask.py and makeBackgrounds.py first"
         )
     if folder.table.exists():
-        cli.say_any(products.outdated(folder.background, exposures.read(folder.table)))
+        cli.warn(products.outdated(folder.background, exposures.read(folder.table)))
     outputs = folder.finished, folder.finished_unflat
     for path in outputs:
         remove_unfinished(path.parent, path.name)
@@ -53,8 +55,7 @@ def finish(run: cli.Run, folder: Folder) -> None:
     ):
         cli.say(f"{outputs[0]} and {outputs[1].name} are up to date: nothing to do")
         return
-    smooth, err = background.smooth_and_fill(run.config, combined)
-    flat_out = products.finished(smooth, err, combined)
+    flat_out = background.finish(run.config, combined)
 
     latest = folder.masked(exposures.latest(combined.inputs))
     *flat_in, used = flatfield.unflat(flat_out.sci, flat_out.err, latest)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Step 3 of 4: normalise the masked exposures and combine them.
+"""Step 3 of 5: normalise the masked exposures and combine them.
 
 For each combination (run makeMask.py first):
   1. measure the level of each exposure: the sigma-clipped median of its unmasked pixels,
@@ -34,18 +34,13 @@ def make_background(run: cli.Run, folder: Folder) -> None:
     config = run.config
     table = exposures.read(folder.table)
     names = candidates(table, folder)
-    cli.warn_if_doubtful(folder, len(names))
+    cli.warn(products.doubtful(folder.combination, len(names)))
     settings = fingerprint(config.mask, config.combine)
     if not run.overwrite and is_current(folder, names, settings):
         cli.say(f"{folder.background} is up to date: nothing to do")
         return
-    accepted = selection.normalise(config, folder, table, names)
-    common, chance, left = None, None, 0.0
-    for number in range(1, config.combine.refinements + 1):
-        sky, *_ = background.combine_all(config, accepted, common, in_cells=True)
-        accepted, common, chance = selection.refine_all(
-            config, folder, table, accepted, sky, common, number
-        )
+    accepted, common, chance = selection.refined(config, folder, table, names)
+    left = 0.0
     if config.combine.refinements:
         left = background.difference_of_halves(config, accepted, common)
     *images, information = background.combine_all(config, accepted, common)

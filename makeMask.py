@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Step 2 of 4: flat-field every exposure and mask its sources.
+"""Step 2 of 5: flat-field every exposure and mask its sources.
 
 For each accepted exposure of the exposure table (run queryData.py first):
   1. flat-field it with the JWST pipeline,
@@ -34,6 +34,7 @@ from wfssbkg import (
     masked,
     parallel,
     products,
+    progress,
 )
 from wfssbkg.config import ConfigError, Mask, fingerprint
 from wfssbkg.layout import Combination, Folder
@@ -110,7 +111,7 @@ def mask_combination(run: cli.Run, folder: Folder) -> None:
     rates = exposures.to_process(table, folder)
     if not rates:
         raise StepError(f"{folder.table} has no accepted exposure. See its column 'reason'")
-    cli.warn_if_doubtful(folder, len(rates))
+    cli.warn(products.doubtful(folder.combination, len(rates)))
     settings = fingerprint(run.config.mask)
     failed = set(exposures.fates(table)[exposures.FAILED])
     done = [
@@ -131,7 +132,7 @@ def mask_combination(run: cli.Run, folder: Folder) -> None:
     if not run.config.query.keep_rates:
         remove_rates(table, folder, {rate.name for rate in [*done, *wanted]})
     for failure in failures:
-        cli.say(failure)
+        cli.warn(failure)
     if wanted:
         masked_now = len(wanted) - len(failures)
         cli.say(f"{masked_now} masked, {len(done)} were masked already, {len(failures)} failed")
@@ -150,7 +151,7 @@ def mask_combination(run: cli.Run, folder: Folder) -> None:
         f"masked fraction {np.min(fractions):.0%} to {np.max(fractions):.0%}, "
         f"median {np.median(fractions):.0%}"
     )
-    cli.say_any(products.outdated(folder.background, table))
+    cli.warn(products.outdated(folder.background, table))
 
 
 def note_done(table: Table, folder: Folder, done: list[Path]) -> None:
@@ -183,13 +184,17 @@ def mask_all(run: cli.Run, folder: Folder, table: Table, rates: list[Path]) -> l
 
 def remove_rates(table: Table, folder: Folder, names: set[str]) -> None:
     """Remove the rate files of masked exposures, if they are ours and not the user's."""
-    for row in table:
-        name = row["productFilename"]
-        failed = row["status"] == exposures.FAILED
-        if name in names and not failed and exposures.is_downloaded(row):
-            if folder.rate(name).exists():
-                masked.read(folder.masked(name))  # an error if it is not whole
-            folder.rate(name).unlink(missing_ok=True)
+    done = [
+        row["productFilename"]
+        for row in table
+        if row["productFilename"] in names
+        and row["status"] != exposures.FAILED
+        and exposures.is_downloaded(row)
+    ]
+    present = [name for name in done if folder.rate(name).exists()]
+    for name in progress.each(present, "removing rate files", "file"):
+        masked.read(folder.masked(name))  # an error if it is not whole
+        folder.rate(name).unlink(missing_ok=True)
 
 
 def wfss_masks(run: cli.Run, rates: list[Path]) -> int:
@@ -201,9 +206,11 @@ def wfss_masks(run: cli.Run, rates: list[Path]) -> int:
     options = {"compute": run.config.compute, "need_gb": WORKER_GB, "description": "masking"}
     failed = False
     for (rate, output, _), outcome in parallel.run(write_wfss_mask, jobs, **options):
-        failed |= isinstance(outcome, StepError)
-        failure = f"FAILED: {rate}: {outcome}"
-        cli.say(failure if isinstance(outcome, StepError) else f"wrote {output}")
+        if isinstance(outcome, StepError):
+            failed = True
+            cli.warn(f"FAILED: {rate}: {outcome}")
+        else:
+            cli.say(f"wrote {output}")
     return cli.SOME_FAILED if failed else cli.ALL_DONE
 
 

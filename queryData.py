@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Step 1 of 4: find the exposures at MAST and download them.
+"""Step 1 of 5: find the exposures at MAST and download them.
 
 For each combination of grating and blocking filter in the config:
   1. find every rate exposure, all combinations with one request,
@@ -38,14 +38,15 @@ def main() -> int:
             table = archive.exposure_table(findings, folder.combination, query)
             if catalog is not None:
                 stars.exclude(table, catalog, radius=query.star_radius)
-            cli.warn_if_doubtful(folder, len(table[table["status"] == exposures.ACCEPTED]))
+            at_hand = int((table["status"] == exposures.ACCEPTED).sum())
+            cli.warn(products.doubtful(folder.combination, at_hand))
             table = with_earlier_results(table, folder, overwrite=run.overwrite)
             exposures.write(table, folder.table, qdate)
             options = {"overwrite": run.overwrite, "settings": fingerprint(run.config.mask)}
             fetched = download(table, folder, query, **options)
             exposures.write(table, folder.table, qdate)
             report(table, fetched)
-            cli.say_any(products.outdated(folder.background, table))
+            cli.warn(products.outdated(folder.background, table))
     return run.exit_status()
 
 
@@ -53,14 +54,14 @@ def find_exposures(run: cli.Run) -> archive.Findings:
     """What the archive, or a folder, has of all combinations of this run."""
     query = run.config.query
     where = f"MAST ({query.mast_url})" if query.source == "mast" else query.source
-    print(f"Searching {where}", flush=True)
+    cli.announce(f"Searching {where}")
     findings = archive.find(query, [folder.combination for folder in run.folders])
     cli.say(
         f"{len(findings.exposures)} exposures of these combinations, {findings.others} other files"
     )
-    say_some([f"refused: {refused}" for refused in findings.refused])
+    warn_some([f"refused: {refused}" for refused in findings.refused])
     missing = set(query.exposures or ()) - {row["productFilename"] for row in findings.exposures}
-    say_some([f"WARNING: not found: {name} (query.exposures)" for name in sorted(missing)])
+    warn_some([f"WARNING: not found: {name} (query.exposures)" for name in sorted(missing)])
     return findings
 
 
@@ -97,24 +98,24 @@ def report(table: Table, fetched: Fetched) -> None:
     """Say what was found, left out and why, and downloaded."""
     cli.say(archive.describe(table))
     failed = table[table["status"] == exposures.FAILED]
-    say_some([f"{row['productFilename']}: {row['reason']}" for row in failed])
+    warn_some([f"{row['productFilename']}: {row['reason']}" for row in failed])
     if fetched.downloaded or fetched.failed:
         size = size_in_words(fetched.size)
         cli.say(f"{fetched.downloaded} downloaded ({size}), {fetched.present} there already")
     elif fetched.present:
         cli.say(f"nothing to download: {fetched.present} there already")
     if fetched.failed:
-        cli.say(f"{fetched.failed} could not be downloaded: run queryData.py again to retry")
+        cli.warn(f"{fetched.failed} could not be downloaded: run queryData.py again to retry")
     if not fetched.downloaded + fetched.present:
         raise StepError("no exposure can be used. The reasons stand above and in the table")
 
 
-def say_some(lines: list[str], most: int = 10) -> None:
-    """Say the first of many lines."""
+def warn_some(lines: list[str], most: int = 10) -> None:
+    """Say the first of many warnings."""
     for line in lines[:most]:
-        cli.say(line)
+        cli.warn(line)
     if len(lines) > most:
-        cli.say(f"... and {len(lines) - most} more")
+        cli.warn(f"... and {len(lines) - most} more")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The demo: a simulated archive through the four scripts, scored against its truth.
+"""The demo: a simulated archive through the five scripts, scored against its truth.
 
 Everything is written below demo/work; the user's own CRDS, astropy and matplotlib settings are
 neither used nor touched.
@@ -22,11 +22,12 @@ import psutil
 from astropy.io import fits
 
 from demo import archive, crds_cache, score, server
-from wfssbkg import cli, config, exposures, products
+from wfssbkg import cli, config, exposures, layout, products
 from wfssbkg.layout import Folder
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = ("queryData.py", "makeMask.py", "makeBackgrounds.py", "finalizeBackgrounds.py")
+COMPARISON = "compareBackgrounds.py"
 SEED = 20240928
 NPIX = 2048
 
@@ -198,6 +199,7 @@ def report(work: Path, settings: config.Config, usages: list[Usage]) -> None:
     for folder in cli.folders(settings):
         for path in (folder.finished, folder.finished_unflat, picture(work, folder), folder.table):
             print(f"  {_short(path)}")
+    print(f"\nReport: {_short(layout.report(settings.output_directory))}")
 
 
 def picture(work: Path, folder: Folder) -> Path:
@@ -211,7 +213,7 @@ def _short(path: Path) -> str:
 
 
 def main() -> int:
-    """Prepare, run the four scripts, report."""
+    """Prepare, run the five scripts, report."""
     settings = config.read(HERE / "config.yaml")
     work = settings.working_directory
     work.mkdir(parents=True, exist_ok=True)
@@ -228,7 +230,7 @@ def main() -> int:
     prepare(work, settings)
     usages[0].end()
     with server.serve(work / "archive", port=port):
-        for name in SCRIPTS:
+        for name in (*SCRIPTS, COMPARISON):
             print(f"\n$ python {name} --config demo/config.yaml", flush=True)
             usages.append(run_script(name, HERE / "config.yaml", work))
             if usages[-1].status:

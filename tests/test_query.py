@@ -92,6 +92,21 @@ def mixed(archive):
     archive.fill(rows, [star(200.0, -60.0, 7.5), star(10.0, 20.0, 9.6)])
 
 
+def test_quiet_tells_only_what_went_wrong(user, archive):
+    rows = [archive.expose(1), archive.expose(3, filter="GR150R")]
+    archive.fill(rows, [star(200.0, -60.0, 7.5)])
+    assert user.run("--quiet") == ("", "")
+    assert user.files() == ["GR150C-F115W.fits", rate_name(1)]
+    (user.home / "work" / NAMES[0] / rate_name(1)).unlink()
+    archive.server.faults.append(Fault(f".* {rate_name(1)}", "404", times=9))
+    output, errors = user.run("--quiet", status=1)
+    assert output == ""
+    assert f"GR150C-F115W: {rate_name(1)}: download failed" in errors
+    assert "GR150C-F115W: FAILED: no exposure can be used" in errors
+    assert "Not made: GR150C-F115W." in errors
+    assert "GR150R-F115W" not in errors
+
+
 def test_first_and_second_run(user, archive):
     mixed(archive)
     output, errors = user.run()
@@ -102,7 +117,7 @@ def test_first_and_second_run(user, archive):
     assert "1 excluded: not public" in output
     assert f"'../{rate_name(8)}' is not the name" in output
     assert "2 downloaded (0.2 MB), 0 there already" in output
-    assert "downloading" in errors
+    assert errors == ""
     assert "astroquery" not in output + errors
     assert user.files() == ["GR150C-F115W.fits", rate_name(1), rate_name(2)]
     assert not list(user.home.rglob(rate_name(8)))

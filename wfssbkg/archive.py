@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table
-from tqdm import tqdm
 
-from wfssbkg import StepError, cli, exposures, rate
+from wfssbkg import StepError, cli, exposures, progress, rate
 from wfssbkg.config import ConfigError, Query
 from wfssbkg.download import size_in_words
 from wfssbkg.files import opened, printable
@@ -81,7 +80,8 @@ def find(query: Query, combinations: Sequence[Combination]) -> Findings:
     if query.source != "mast":
         return _find_in_folder(Path(query.source), combinations)
     try:
-        rows = with_retries(lambda: _search(query, combinations), query, report=cli.say)
+        with progress.waiting("asking MAST"):
+            rows = with_retries(lambda: _search(query, combinations), query, report=cli.say)
     except StepError as error:
         raise StepError(
             f"MAST at {query.mast_url} gives no list of exposures: {error}. "
@@ -189,7 +189,7 @@ def _find_in_folder(folder: Path, combinations: Sequence[Combination]) -> Findin
     findings = Findings()
     found: dict[str, Path] = {}
     paths = sorted(folder.rglob("*_rate.fits"))
-    for path in tqdm(paths, desc="  reading headers", unit="file", disable=not paths):
+    for path in progress.each(paths, "reading headers", "file"):
         if path.name.startswith("."):  # half a file of a program that was stopped
             continue
         try:

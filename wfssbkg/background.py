@@ -232,25 +232,22 @@ def denoise_tile(tile: np.ndarray, typical: float, settings: Finalize) -> np.nda
 
 
 def denoise_background(
-    config: Config, sci: np.ndarray, err: np.ndarray, *, description: str = "denoising"
+    config: Config, sci: np.ndarray, err: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """
-    A background without noise, in tiles.
+    A background without noise, in tiles, and what share of the noise is left.
 
     Parameters
     ----------
     config : `~wfssbkg.config.Config`
     sci, err : (ny, nx) float32 arrays
         Without the reference pixels; NaN where there is no value.
-    description : str
-        For the progress bar.
 
     Returns
     -------
     smooth : (ny, nx) float32 array
-        It has a value in every pixel.
-    typical : float
-        Noise of a typical pixel before.
+        NaN where there was no value.
+    left : float
     """
     settings = config.finalize
     ready, typical = denoise.prepare(sci, err, noise=settings.noise)
@@ -258,27 +255,20 @@ def denoise_background(
     tiles = list(denoise.tiles(len(ready), **sizes))
     jobs = [(ready[taken], typical, settings) for taken, _ in tiles]
     options = {"compute": config.compute, "unit": "tile"}
-    parts = parallel.run_in_order(denoise_tile, jobs, description=description, **options)
-    kept = [part[inner] for part, (_, inner) in zip(parts, tiles, strict=True)]
-    return np.concatenate(kept), typical
-
-
-def noise_left(config: Config, smooth: np.ndarray, typical: float) -> float:
-    """The share of the noise that is left in what `denoise_background` returns."""
+    parts = parallel.run_in_order(denoise_tile, jobs, description="denoising", **options)
+    smooth = np.concatenate([part[kept] for part, (_, kept) in zip(parts, tiles, strict=True)])
     # What becomes of noise shows when it is added to parts that are free of it.
-    settings = config.finalize
-    sizes = {"patch_size": settings.patch_size, "patch_distance": settings.patch_distance}
     trials = denoise.trials(smooth, typical, **sizes)
     jobs = [(noisy, typical, settings) for _, noisy in trials]
-    options = {"compute": config.compute, "unit": "tile"}
     again = parallel.run_in_order(denoise_tile, jobs, description="uncertainty", **options)
     before = [clean for clean, _ in trials]
-    return denoise.noise_left(before, again, **sizes) / typical
+    left = denoise.noise_left(before, again, **sizes) / typical
+    return np.where(np.isfinite(sci), smooth, np.nan), left
 
 
-def smooth_and_fill(config: Config, combined: Background) -> tuple[np.ndarray, np.ndarray]:
+def finish(config: Config, combined: Background) -> Background:
     """
-    A combined background without noise and without gaps.
+    A combined background without noise and without gaps, scaled to a median of 1.
 
     Parameters
     ----------
@@ -287,36 +277,17 @@ def smooth_and_fill(config: Config, combined: Background) -> tuple[np.ndarray, n
 
     Returns
     -------
-    sci, err : (ny, nx) float32 arrays
-        And its uncertainty; reference pixels NaN.
+    `~wfssbkg.products.Background`
+        With its uncertainty; 0 in the reference pixels.
     """
     inner = products.inner_pixels()
-    smooth, typical_noise = denoise_background(config, combined.sci[inner], combined.err[inner])
-    left = noise_left(config, smooth, typical_noise)
+    smooth, left = denoise_background(config, combined.sci[inner], combined.err[inner])
     # Where fewer exposures count, what they leave of sources and stripes grows as the noise does.
     typical = np.nanmedian(combined.err[inner])
     err = combined.err[inner] * np.hypot(left, combined.systematic / typical)
     # Next to nothing is known of a filled pixel: no more than of one before denoising.
     err[np.isnan(err)] = typical
-    uncertainty = np.full(combined.err.shape, np.nan, dtype=np.float32)
+    sci, uncertainty = np.full((2, *combined.sci.shape), np.nan, dtype=np.float32)
+    sci[inner] = denoise.fill(smooth, size=config.finalize.fill_size)
     uncertainty[inner] = err
-    return fill(config, combined.sci, smooth), uncertainty
-
-
-def fill(config: Config, sci: np.ndarray, smooth: np.ndarray) -> np.ndarray:
-    """
-    A denoised background with the gaps of the combined one filled; reference pixels NaN.
-
-    Parameters
-    ----------
-    config : `~wfssbkg.config.Config`
-    sci : (ny, nx) float32 array
-        The combined one, NaN where there is no value.
-    smooth : float32 array
-        From `denoise_background`: of its inner pixels.
-    """
-    inner = products.inner_pixels()
-    filled = np.full(sci.shape, np.nan, dtype=np.float32)
-    gaps = np.where(np.isfinite(sci[inner]), smooth, np.nan)
-    filled[inner] = denoise.fill(gaps, size=config.finalize.fill_size)
-    return filled
+    return products.finished(sci, uncertainty, combined)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import astropy  # noqa: F401  before any logger of its name: it makes its own kind
+from tqdm import tqdm
 
 from wfssbkg import ClusterError, StepError, __version__, config, interrupted
 from wfssbkg.layout import Combination, Folder
@@ -21,6 +22,17 @@ from wfssbkg.layout import Combination, Folder
 ALL_DONE, SOME_FAILED, WRONG_USE = 0, 1, 2
 
 _VERBOSE = "WFSSBKG_VERBOSE"  # tells worker processes about --verbose
+
+
+@dataclass
+class _Screen:
+    """What the screen gets: with `quiet` only warnings, and they name their `subject`."""
+
+    quiet: bool = False
+    subject: str = ""
+
+
+_screen = _Screen()
 
 
 @dataclass
@@ -47,12 +59,15 @@ class Run:
     @contextmanager
     def attempt(self, folder: Folder) -> Iterator[None]:
         """Report what went wrong with one combination, and let the others go on."""
-        print(f"\n{folder.combination}", flush=True)
+        announce(f"\n{folder.combination}")
+        _screen.subject = f"{folder.combination}: "
         try:
             yield
         except (StepError, OSError) as error:
             self.failed.append(str(folder.combination))
-            say(f"FAILED: {error}")
+            warn(f"FAILED: {error}")
+        finally:
+            _screen.subject = ""
 
     def exit_status(self) -> int:
         """The exit status of the script; says which combinations could not be made."""
@@ -64,34 +79,28 @@ class Run:
 
 
 def say(text: str) -> None:
-    """Print one line of a report, indented below the combination's name."""
-    print("  " + text.replace("\n", "\n  "), flush=True)
+    """Print one line of a report, indented below the combination's name; not with --quiet."""
+    announce("  " + text.replace("\n", "\n  "))
 
 
-def say_any(text: str) -> None:
-    """Say something, if there is something to say."""
-    if text:
+def warn(text: str) -> None:
+    """Say a warning or a failure, with --quiet on standard error; nothing if there is none."""
+    if text and _screen.quiet:
+        print(_screen.subject + text, file=sys.stderr, flush=True)
+    elif text:
         say(text)
 
 
-def warn_if_doubtful(folder: Folder, at_hand: int) -> None:
-    """
-    Say why the result of an unusual filter needs a second look.
+def announce(text: str) -> None:
+    """Print a line that is not indented; not with --quiet."""
+    if not _screen.quiet:
+        with tqdm.external_write_mode():  # a bar makes room for it
+            print(text, flush=True)
 
-    Parameters
-    ----------
-    folder : `~wfssbkg.layout.Folder`
-        Of any combination; nothing is said of a recommended one.
-    at_hand : int
-        Number of exposures that the background is, or is to be, made of.
-    """
-    if not folder.combination.recommended:
-        say(
-            f"WARNING: {folder.combination.filter} is not one of "
-            f"{', '.join(config.RECOMMENDED_FILTERS)}. Its background has strong features that\n"
-            "this recipe cannot reproduce, the medium bands most of all, and the archive has much\n"
-            f"less data of it (exposures at hand: {at_hand}): check the result."
-        )
+
+def is_quiet() -> bool:
+    """Whether nothing but warnings and failures is to be seen."""
+    return _screen.quiet
 
 
 def start(
@@ -122,6 +131,7 @@ def start(
     for name, properties in (extra or {}).items():
         parser.add_argument(name, **properties)
     options = parser.parse_args(arguments)
+    _screen.quiet = options.quiet
     quieten(verbose=options.verbose)
     settings = config.read(options.config)
     if options.workers is not None:
@@ -198,8 +208,12 @@ def _parser(doc: str) -> argparse.ArgumentParser:
         metavar="N",
         help="processes at the same time (default: compute.workers of the config)",
     )
-    parser.add_argument(
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument(
         "--verbose", action="store_true", help="show what the libraries report as well"
+    )
+    amount.add_argument(
+        "--quiet", action="store_true", help="show nothing but warnings and failures"
     )
     parser.add_argument(
         "--version", action="version", version=f"%(prog)s (WFSSBackgrounds {__version__})"

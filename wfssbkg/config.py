@@ -185,6 +185,14 @@ class Finalize(_Section):
     ]
 
 
+class Compare(_Section):
+    """How backgrounds are scored; see config.yaml."""
+
+    groups: Annotated[int | None, _setting("a whole number from 2 to 100, or null", ge=2, le=100)]
+    smoothing: Annotated[float, _setting("px, from 1 to 100", ge=1, le=100)]
+    known: Annotated[float, _setting("from 0 to 1", ge=0, le=1)]
+
+
 class Compute(_Section):
     """What the scripts may use of the machine; see config.yaml."""
 
@@ -202,7 +210,7 @@ class Compute(_Section):
 
 
 class Config(_Section):
-    """All settings of the four scripts; paths are absolute."""
+    """All settings of the five scripts; paths are absolute."""
 
     gratings: Annotated[
         list[Grating],
@@ -220,6 +228,7 @@ class Config(_Section):
     mask: Annotated[Mask, _setting("the settings of makeMask.py")]
     combine: Annotated[Combine, _setting("the settings of makeBackgrounds.py")]
     finalize: Annotated[Finalize, _setting("the settings of finalizeBackgrounds.py")]
+    compare: Annotated[Compare, _setting("the settings of compareBackgrounds.py")]
     compute: Annotated[Compute, _setting("workers, memory_gb, scheduler")]
 
 

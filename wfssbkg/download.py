@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import requests
 from astropy.table import Table
-from tqdm import tqdm
 
-from wfssbkg import StepError, exposures, masked, network, rate
+from wfssbkg import StepError, exposures, masked, network, progress, rate
 from wfssbkg.config import Query
 from wfssbkg.layout import Folder, remove_unfinished, replacing, unfinished
 
@@ -137,9 +136,8 @@ def _fetch_all(
     # waiting for a server that keeps silent.
     with (
         ThreadPool(min(query.connections, len(rows))) as pool,
-        tqdm(
-            desc="  downloading", total=total or None, unit="B", unit_scale=True, mininterval=0.5
-        ) as bar,
+        # A hundredth of all: the first bytes tell how long a connection takes, not a file.
+        progress.bar("downloading", total, "B", least=total // 100, in_bytes=True) as bar,
     ):
         running = pool.map_async(fetch, rows, chunksize=1)
         try:

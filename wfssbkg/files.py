@@ -45,10 +45,10 @@ def write(path: Path, hdus: list[Any], **options: Any) -> None:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[fits.HDUList]:
+def opened(path: Path, **options: Any) -> Iterator[fits.HDUList]:
     """Open a FITS file; whatever a damaged one makes astropy raise becomes a StepError."""
     try:
-        with fits.open(path, memmap=False) as hdus:
+        with fits.open(path, memmap=False, **options) as hdus:
             yield hdus
     except StepError:
         raise

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
 
-from wfssbkg import StepError, fields, rate
+from wfssbkg import StepError, fields, masked, rate
 from wfssbkg.files import first_line, opened
 from wfssbkg.layout import Combination
 
@@ -126,6 +127,61 @@ def unflat(
     StepError
         If there is no flat field.
     """
+    model, context = _model(sci, err, exposure)
+    with _call_step(model, name=exposure.name, context=context, inverse=True) as result:
+        # The step blanks pixels that have no flat field; there the flat field is 1.
+        has_flat = np.isfinite(result.data)
+        flat_in = np.where(has_flat, result.data, sci), np.where(has_flat, result.err, err)
+        return *(image.astype(np.float32) for image in flat_in), _used(result)
+
+
+def official_background(exposure: Path) -> tuple[np.ndarray, str]:
+    """
+    The background that CRDS has for an exposure, with the flat field divided out.
+
+    The pipeline subtracts it before it divides by the flat field, so that the file has the flat
+    field in.
+
+    Parameters
+    ----------
+    exposure : `~pathlib.Path`
+        A masked exposure. CRDS is asked in the context in which it was flat-fielded.
+
+    Returns
+    -------
+    sci : (ny, nx) float32 array
+        NaN where it is not to be used.
+    name : str
+        Of the file.
+
+    Raises
+    ------
+    StepError
+        If CRDS cannot be asked, or has none.
+    """
+    from stdatamodels.jwst import datamodels
+    from stdatamodels.jwst.datamodels import dqflags
+
+    nothing = np.zeros(masked.shape(exposure), dtype=np.float32)
+    model, context = _model(nothing, nothing, exposure)
+    with _crds(exposure.name, "find its background", context):
+        import crds
+
+        wanted = {"reftypes": ["bkg"], "observatory": "jwst"}
+        path = crds.getreferences(model.get_crds_parameters(), **wanted)["bkg"]
+        if "N/A" in path.upper():
+            raise StepError(f"{exposure.name}: CRDS has no background for it")
+        with datamodels.WfssBkgModel(path) as reference:
+            unusable = (reference.data == 0) | (reference.dq & dqflags.pixel["DO_NOT_USE"] > 0)
+            if unusable.shape != nothing.shape:
+                raise StepError(f"{Path(path).name} has another size than {exposure.name}")
+            model.data = np.where(unusable, np.nan, reference.data).astype(np.float32)
+    with _call_step(model, name=exposure.name, context=context) as result:
+        return np.array(result.data, dtype=np.float32), Path(path).name
+
+
+def _model(sci: np.ndarray, err: np.ndarray, exposure: Path) -> tuple[Any, str]:
+    """An image with the metadata of a masked exposure, and the CRDS context of that."""
     from stdatamodels.jwst import datamodels
 
     model = datamodels.ImageModel(np.asarray(sci, dtype=np.float32))
@@ -142,33 +198,38 @@ def unflat(
     model.var_rnoise = np.square(model.err)
     model.var_poisson = np.zeros_like(model.err)
     model.dq = np.zeros(model.data.shape, dtype=np.uint32)
-    with _call_step(model, name=exposure.name, context=context, inverse=True) as result:
-        # The step blanks pixels that have no flat field; there the flat field is 1.
-        has_flat = np.isfinite(result.data)
-        flat_in = np.where(has_flat, result.data, sci), np.where(has_flat, result.err, err)
-        return *(image.astype(np.float32) for image in flat_in), _used(result)
+    return model, context
 
 
 def _call_step(exposure: object, *, name: str, context: str | None, inverse: bool = False):  # noqa: ANN202
     """Run FlatFieldStep; `exposure` is a path or a datamodel."""
+    with _crds(name, "flat-field it", context):
+        step = _flat_field_step()
+        # crds sets its own level when it is imported.
+        logging.getLogger("CRDS").setLevel(logging.getLogger("jwst").getEffectiveLevel())
+        result = step.call(exposure, inverse=inverse, configure_log=False)
+    if result.meta.cal_step.flat_field != "COMPLETE":
+        raise StepError(f"{name}: CRDS has no flat-field reference file for it")
+    return result
+
+
+@contextmanager
+def _crds(name: str, task: str, context: str | None) -> Iterator[None]:
+    """Where the pipeline asks CRDS: in a context, with its errors in words."""
     for key, value in (CRDS_DEFAULTS | MODEL_DEFAULTS).items():
         os.environ.setdefault(key, value)
-    step = _flat_field_step()
-    # crds sets its own level when it is imported.
-    logging.getLogger("CRDS").setLevel(logging.getLogger("jwst").getEffectiveLevel())
     try:
         with _crds_context(context):
-            result = step.call(exposure, inverse=inverse, configure_log=False)
+            yield
+    except StepError:
+        raise
     except (Exception, SystemExit) as error:  # crds and jwst raise all kinds
         raise StepError(
-            f"{name}: the JWST pipeline could not flat-field it "
+            f"{name}: the JWST pipeline could not {task} "
             f"({type(error).__name__}: {first_line(error)}). "
             f"Reference files are looked for in CRDS_PATH={os.environ['CRDS_PATH']} and at "
             f"CRDS_SERVER_URL={os.environ['CRDS_SERVER_URL']}"
         ) from error
-    if result.meta.cal_step.flat_field != "COMPLETE":
-        raise StepError(f"{name}: CRDS has no flat-field reference file for it")
-    return result
 
 
 @cache

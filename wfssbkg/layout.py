@@ -102,6 +102,15 @@ class Folder:
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
 
+    def compared(self, name: str) -> Path:
+        """A background to score exposures on, there while compareBackgrounds.py works."""
+        return self.path / f"compared_{name}.fits"
+
+    def remove_compared(self) -> None:
+        """Remove what compareBackgrounds.py needs only while it works."""
+        for path in self.path.glob("compared_*.fits"):
+            path.unlink(missing_ok=True)
+
     @property
     def background(self) -> Path:
         """The combined background."""
@@ -121,6 +130,16 @@ class Folder:
     def _stem(self) -> str:
         combination = self.combination
         return f"nis-{combination.filter.lower()}-{combination.grating.lower()}_skyflat"
+
+
+def report(output_directory: Path) -> Path:
+    """The page that shows all backgrounds beside those in CRDS."""
+    return output_directory / "report.html"
+
+
+def quality(output_directory: Path) -> Path:
+    """The figures of quality of all backgrounds."""
+    return output_directory / "quality.ecsv"
 
 
 def wfss_mask(rate: Path) -> Path:

@@ -23,12 +23,8 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-from tqdm import tqdm
-
-from wfssbkg import ClusterError, StepError, __version__, cli
+from wfssbkg import ClusterError, StepError, __version__, cli, progress
 from wfssbkg.config import LOCAL, Compute
-
-tqdm.monitor_interval = 0  # no thread of its own: processes are forked beside its bars
 
 _kept: dict[str, Any] = {}  # the workers, and what was asked for when they were started
 
@@ -126,7 +122,7 @@ def run(
         if alone
         else _in_parallel(function, jobs, compute, workers)
     )
-    with tqdm(total=len(jobs), desc="  " + description, unit=unit, smoothing=0.1) as bar:
+    with progress.bar(description, len(jobs), unit, least=min(workers, len(jobs))) as bar:
         for job, outcome in outcomes:
             yield job, outcome
             bar.update()

@@ -16,6 +16,7 @@ from astropy.time import Time
 from pydantic import BaseModel
 
 from wfssbkg import StepError, __version__, exposures, files
+from wfssbkg.config import RECOMMENDED_FILTERS
 from wfssbkg.layout import Combination
 
 # Bits of the DQ extension, with names of the JWST pipeline: it ORs them into the exposures it
@@ -27,6 +28,8 @@ _DQ_DEFINITIONS = [
     (2, FEW, "UNRELIABLE_SLOPE", "fewer exposures counted here than a background needs"),
     (3, BAD, "OTHER_BAD_PIXEL", "bad pixel in all exposures"),
 ]
+
+FIGURES = ("XI", "XV")  # how the keywords begin that compareBackgrounds.py adds
 
 _JUDGED = (exposures.ACCEPTED, exposures.REJECTED)  # what a background is made of, or could be
 
@@ -190,6 +193,31 @@ def outdated(path: Path, table: Table) -> str:
     )
 
 
+def doubtful(combination: Combination, at_hand: int) -> str:
+    """
+    Why the background of an unusual filter needs a second look, in words.
+
+    Parameters
+    ----------
+    combination : `~wfssbkg.layout.Combination`
+    at_hand : int
+        Number of exposures that the background is, or is to be, made of.
+
+    Returns
+    -------
+    str
+        Empty for a recommended filter.
+    """
+    if combination.recommended:
+        return ""
+    return (
+        f"WARNING: {combination.filter} is not one of {', '.join(RECOMMENDED_FILTERS)}. "
+        "Its background has strong features that\n"
+        "this recipe cannot reproduce, the medium bands most of all, and the archive has much\n"
+        f"less data of it (exposures at hand: {at_hand}): check the result."
+    )
+
+
 def finished(smooth: np.ndarray, err: np.ndarray, background: Background) -> Background:
     """
     Scale a denoised, filled background to a median of 1 and blank its reference pixels.
@@ -263,6 +291,67 @@ def write_finished(
         provenance,
     ]
     files.write(path, hdus, checksum=True)
+
+
+def read_finished(path: Path) -> tuple[Background, np.ndarray]:
+    """
+    Read a finished background.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+
+    Returns
+    -------
+    background : `Background`
+    filled : (ny, nx) bool array
+        Pixels where no exposure counted.
+
+    Raises
+    ------
+    StepError
+        If there is none, or it cannot be read: run finalizeBackgrounds.py first.
+    """
+    if not path.exists():
+        raise StepError(f"{path} does not exist. Run finalizeBackgrounds.py first")
+    try:
+        with files.opened(path) as hdus:
+            files.check_whole(path, hdus)
+            images = [hdus[name].data for name in ("SCI", "ERR", "NEXP", "DQ")]
+            sci, err, number, dq = (x.astype(x.dtype.newbyteorder("=")) for x in images)
+        if sci.ndim != 2 or not sci.shape == err.shape == number.shape == dq.shape:
+            raise StepError("SCI, ERR, NEXP and DQ are not images of one size")
+        made = Background(sci, err, number, dq & BAD > 0, exposures.read(path))
+        return made, dq & FILLED > 0
+    except (StepError, KeyError) as error:
+        raise StepError(
+            f"{path} cannot be read ({error}). Remove it and run finalizeBackgrounds.py again"
+        ) from None
+
+
+def note_figures(path: Path, figures: dict[str, tuple[float, str]]) -> None:
+    """
+    Note figures of quality in the primary header of a finished file; all else stays as it is.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+    figures : dict
+        Keyword to value and comment. Those of an earlier comparison are replaced.
+
+    Raises
+    ------
+    StepError
+        If there is no such file, or it cannot be read.
+    """
+    with files.opened(path, do_not_scale_image_data=True) as hdus:
+        files.check_whole(path, hdus)
+        header = hdus[0].header
+        for keyword in [key for key in header if key.startswith(FIGURES)]:
+            del header[keyword]
+        for keyword, (value, comment) in figures.items():
+            header.set(keyword, value, comment, before="HISTORY")
+        files.write(path, hdus, checksum=True)
 
 
 def reference_header(
@@ -344,7 +433,7 @@ def history(inputs: Table, used: dict[str, str], sections: dict[str, BaseModel])
         f"archive query of {inputs.meta['QDATE']} UTC; the table EXPOSURES lists them.",
         f"CRDS context {used['CRDS_CTX']}, flat field {used['R_FLAT']}",
         f"With Python {python_version()}, "
-        + ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
+        + ", ".join(f"{name} {version(name)}" for name in PACKAGES),
         "Settings:",
         *(
             f"{name}.{key} = {value}"
@@ -359,7 +448,7 @@ _INSTRUMENT_KEYS = (
     "SUBSTRT1", "SUBSTRT2", "SUBSIZE1", "SUBSIZE2", "FASTAXIS", "SLOWAXIS",
 )  # fmt: skip
 # Those that have a part in the numbers.
-_PACKAGES = (
+PACKAGES = (
     "jwst", "stdatamodels", "crds", "astropy", "numpy", "scipy", "numba", "bottleneck", "sep",
     "scikit-image", "pywavelets", "maskfill",
 )  # fmt: skip

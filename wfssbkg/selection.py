@@ -13,6 +13,30 @@ from wfssbkg.layout import Folder
 from wfssbkg.sample import Exposure
 
 
+def refined(
+    config: Config, folder: Folder, table: Table, names: list[str]
+) -> tuple[list[Exposure], np.ndarray | None, np.ndarray | None]:
+    """
+    Normalise exposures and refine them, as often as the config asks for.
+
+    Parameters
+    ----------
+    config, folder, table, names
+        As for `normalise`.
+
+    Returns
+    -------
+    fit : list of `~wfssbkg.sample.Exposure`
+    common, chance : (4, nx) float32 arrays or None
+        `wfssbkg.stripes.common` of them; None without a refinement.
+    """
+    fit, common, chance = normalise(config, folder, table, names), None, None
+    for number in range(1, config.combine.refinements + 1):
+        sky, *_ = background.combine_all(config, fit, common, in_cells=True)
+        fit, common, chance = refine_all(config, folder, table, fit, sky, common, number)
+    return fit, common, chance
+
+
 def normalise(config: Config, folder: Folder, table: Table, names: list[str]) -> list[Exposure]:
     """
     Measure the levels into the table, and reject what is not fit.
@@ -149,7 +173,8 @@ def _still_fit(
     for fate in (exposures.FAILED, exposures.REJECTED):
         for exposure in members:
             if exposure.name in fates[fate]:
-                cli.say(f"{exposure.name} {fate}: {exposures.reason(table, exposure.name)}")
+                tell = cli.warn if fate == exposures.FAILED else cli.say
+                tell(f"{exposure.name} {fate}: {exposures.reason(table, exposure.name)}")
     fit = [exposure for exposure in members if exposure.name in names]
     least = config.combine.minimum_exposures
     if len(fit) < least:

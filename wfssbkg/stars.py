@@ -13,7 +13,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from wfssbkg import StepError, cli, exposures, files, lock
+from wfssbkg import StepError, cli, exposures, files, lock, progress
 from wfssbkg.config import Query
 from wfssbkg.layout import star_lock
 from wfssbkg.network import gaia_client, query_date, with_retries
@@ -177,7 +177,8 @@ def _fetch(query: Query) -> Table:
         f"G = {query.gaia_g_limit:g}; once, it may take some minutes"
     )
     try:
-        stars = with_retries(lambda: _ask(query), query, report=cli.say)
+        with progress.waiting("waiting for Gaia"):
+            stars = with_retries(lambda: _ask(query), query, report=cli.say)
     except StepError as error:
         raise StepError(
             f"Gaia at {query.gaia_url} gives no bright stars: {error}. Run queryData.py again "
