@@ -1,4 +1,4 @@
-"""What the four scripts share: command line, messages, exit status."""
+"""What the five scripts share: command line, messages, exit status."""
 
 from __future__ import annotations
 

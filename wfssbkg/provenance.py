@@ -117,7 +117,7 @@ def main() -> int:
     """Print the config that makes a finished file again."""
     parser = argparse.ArgumentParser(
         prog="python -m wfssbkg.provenance",
-        description="Print the config with which the four scripts make a finished file again.",
+        description="Print the config with which four scripts make a finished file again.",
     )
     parser.add_argument("file", type=Path, help="e.g. nis-f115w-gr150c_skyflat.fits")
     print(rebuilding_config(parser.parse_args().file), end="")
