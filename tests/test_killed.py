@@ -149,9 +149,10 @@ def test_ctrl_c_at_any_moment(archive, tmp_path):
             time.sleep(rng.uniform(0.2, duration))
             errors = end(process, signal.SIGINT)
             assert "Traceback" not in errors, script
-            assert process.returncode in (0, 130)
-            if process.returncode:
-                assert errors.count("Interrupted") == 1
+            # Before Python has begun and after it has ended, the signal itself ends the process; a
+            # shell calls that 130 as well.
+            assert process.returncode in (0, 130, -signal.SIGINT)
+            assert errors.count("Interrupted") == (process.returncode == 130)
             no_debris(tmp_path)
 
 
