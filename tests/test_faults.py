@@ -43,7 +43,7 @@ def no_debris(*folders):
     for folder in folders:
         hidden = [path.name for path in folder.rglob(".*")]
         assert not hidden
-        assert not list(folder.rglob("*_cells.fits"))
+        assert not [*folder.rglob("*_cells.fits"), *folder.rglob("compared_*.fits")]
 
 
 # ---- rate files
