@@ -14,7 +14,7 @@ from wfssbkg.sample import Exposure
 
 MOST_EXPOSURES = 8  # of a field, searched for faint light together
 # Fluxes that sources are counted at, in units of the faintest that a typical exposure counts.
-LADDER = 2.0 ** np.arange(-2, 3)
+LADDER = 2.0 ** np.arange(-2, 2.5, 0.5)
 
 
 @dataclass

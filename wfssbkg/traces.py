@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from astropy.stats import mad_std
 from scipy import ndimage
 
 from wfssbkg import cells
@@ -51,19 +52,29 @@ def find(
     -------
     found : (ny, nx) bool array
     numbers : (k,) float array
-        Touching sources count as one. NaN for a flux below COUNTED times the noise of the average:
-        what is counted there would be noise.
+        Touching sources count as one. NaN for a flux below COUNTED times the scatter of the
+        average: what is counted there would be noise.
     """
     found, numbers = np.zeros(residual.shape, dtype=bool), np.full(len(fluxes), np.nan)
-    noise = pixel_noise(weight)
-    least, faintest = depth * noise, COUNTED * noise / gain(scales[0])
+    least = depth * pixel_noise(weight)
     for scale in scales:
         mean, sigma = average(residual, np.where(found, 0, weight), scale)
         if scale is scales[0]:
-            reached = fluxes >= faintest
+            reached = fluxes >= COUNTED * _scatter(mean, sigma)
             numbers[reached] = [ndimage.label(mean > flux)[1] for flux in fluxes[reached]]
         found |= (mean > threshold * sigma) & (mean > least)
     return found, numbers
+
+
+def _scatter(mean: np.ndarray, sigma: np.ndarray) -> float:
+    """
+    The noise of an average as it shows, which 1/f noise and faint light make larger than `sigma`.
+
+    A robust standard deviation; infinite if nothing is known.
+    """
+    some = np.s_[::3, ::3]  # enough for a median
+    known = mean[some][np.isfinite(sigma[some])]
+    return float(mad_std(known)) if known.size else np.inf
 
 
 def pixel_noise(weight: np.ndarray) -> float:
