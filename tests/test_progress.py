@@ -99,7 +99,7 @@ def test_piped_output_of_all_scripts_is_plain(finished):
     text = "".join(done.stdout + done.stderr for done in outputs)
     assert not re.search(r"[\r\x1b\x08]", text)
     lines = re.findall(r"^  masking: \d+ exposures in \d+ s$", text, re.MULTILINE)
-    assert len(lines) == len(NAMES)
+    assert 1 <= len(lines) <= len(NAMES)  # none of what took less than a second
     assert all(done.stderr == "" for done in outputs)
 
 
