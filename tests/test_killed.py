@@ -36,6 +36,13 @@ def start(archive, script, config_file, *options):
     )
 
 
+def duration_of(archive, script, config_file):
+    """How long an undisturbed run of a script takes, s."""
+    begin = time.monotonic()
+    assert archive.run(script, config_file).returncode == 0
+    return time.monotonic() - begin
+
+
 def wait_for_work(process, folder):
     """Until the script holds the folder, past its imports; or has ended."""
     end = time.monotonic() + LONGEST
@@ -114,9 +121,7 @@ def test_twenty_random_moments_to_be_killed(finished, archive, tmp_path, script)
     folder = folder_of(config_file)
     for before in ALL[: ALL.index(script)]:
         assert archive.run(before, config_file).returncode == 0
-    begin = time.monotonic()
-    assert archive.run(script, config_file).returncode == 0
-    duration = time.monotonic() - begin
+    duration = duration_of(archive, script, config_file)
     for _ in range(20):
         process = start(archive, script, config_file, "--overwrite")
         time.sleep(rng.uniform(0, duration))
@@ -142,9 +147,7 @@ def test_ctrl_c_at_any_moment(archive, tmp_path):
     rng = random.Random(5)
     config_file = archive.config(tmp_path, gratings=["GR150C"])
     for script in ALL:
-        begin = time.monotonic()
-        assert archive.run(script, config_file).returncode == 0
-        duration = time.monotonic() - begin
+        duration = duration_of(archive, script, config_file)
         for _ in range(10):
             process = start(archive, script, config_file, "--overwrite")
             time.sleep(rng.uniform(0.2, duration))

@@ -171,9 +171,7 @@ def difference_of_halves(config: Config, members: list[Exposure], common: np.nda
 
     It shows in the difference of the backgrounds of two halves of the fields.
     """
-    groups = [numbers for numbers, _ in fields.group([e.pointing for e in members], most=1000)]
-    if len(groups) == 1:  # all exposures share what is left: less than it shows
-        groups = [[number] for number in groups[0]]
+    groups = fields.units([e.pointing for e in members])
     information = np.array([(e.level / e.noise) ** 2 for e in members])
     halves = fields.share_out(groups, information, 2)
     weights = [information[half].sum() for half in halves]

@@ -277,7 +277,7 @@ def note_parts(
     """Say what was, or could not be, cross-validated."""
     number, least = len(made_of.members), config.combine.minimum_exposures
     left_out = sum(len(part) for part in parts)
-    one_field = len(made_of.fields) == 1
+    one_field = len(fields.members(made_of.pointings)) == 1
     if not number:
         return
     if config.compare.groups is None:
@@ -357,10 +357,8 @@ def draw_small(
     members = [exposure for exposure in members if exposure.name in found]
     for exposure in members:
         exposure.pointing = fields.pointing(masked.read_headers(exposure.masked)[1])
-    pointings = [exposure.pointing for exposure in members]
-    field_of = {
-        k: n for n, (numbers, _) in enumerate(fields.group(pointings, most=1000)) for k in numbers
-    }
+    groups = fields.members([exposure.pointing for exposure in members])
+    field_of = {k: n for n, numbers in enumerate(groups) for k in numbers}
     accepted = exposures.fates(comparison.background.inputs)[exposures.ACCEPTED]
     for k, exposure in enumerate(members):
         made = found[exposure.name]

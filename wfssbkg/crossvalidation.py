@@ -51,10 +51,9 @@ class Sample:
     information: np.ndarray | None = None
 
     @property
-    def fields(self) -> list[list[int]]:
-        """Numbers of the exposures of each field."""
-        pointings = [exposure.pointing for exposure in self.members]
-        return [numbers for numbers, _ in fields.group(pointings, most=1000)]
+    def pointings(self) -> list[fields.Pointing]:
+        """Of each exposure."""
+        return [exposure.pointing for exposure in self.members]
 
     def common(self, numbers: list[int]) -> np.ndarray | None:
         """What the stripes of some exposures have in common; None if they are not refined."""
@@ -143,9 +142,7 @@ def parts(config: Config, made_of: Sample) -> list[list[int]]:
     list of lists of int
         Numbers of the exposures of each part. Only such as leave enough for a background.
     """
-    units = made_of.fields
-    if len(units) == 1:
-        units = [[number] for number in units[0]]
+    units = fields.units(made_of.pointings)
     # Two fields in each, unless too much would be left out at a time: what a single field leaves,
     # its faint sources and the colour of its sky, averages down as well.
     most = len(units) // 2 if len(units) >= 2 * LEAST_PARTS else len(units)

@@ -79,6 +79,21 @@ def group(
     return [(numbers, offsets) for _, _, numbers, offsets in groups]
 
 
+def members(pointings: list[Pointing]) -> list[list[int]]:
+    """The numbers of the exposures of each field; from the pointing of each exposure."""
+    return [numbers for numbers, _ in group(pointings, most=1000)]
+
+
+def units(pointings: list[Pointing]) -> list[list[int]]:
+    """
+    What can be set against the rest: each field, or each exposure if all are of one field.
+
+    Exposures of one field share the light of its sources, which then does not show.
+    """
+    groups = members(pointings)
+    return groups if len(groups) != 1 else [[number] for number in groups[0]]
+
+
 def _roll(wcs: WCS) -> float:
     """Position angle of the detector's y axis, deg."""
     matrix = wcs.pixel_scale_matrix

@@ -129,11 +129,8 @@ def read_background(path: Path) -> Background:
     try:
         with files.opened(path) as hdus:
             files.check_whole(path, hdus)
-            images = [hdus[name].data for name in ("SCI", "ERR", "NEXP", "BAD")]
-            sci, err, number, bad = (x.astype(x.dtype.newbyteorder("=")) for x in images)
+            sci, err, number, bad = _images(hdus, "BAD")
             systematic = float(hdus[0].header["SYSERR"])
-        if sci.ndim != 2 or not sci.shape == err.shape == number.shape == bad.shape:
-            raise StepError("SCI, ERR, NEXP and BAD are not images of one size")
         if not (np.isfinite(sci) & (err > 0)).any() or not np.isfinite(systematic):
             raise StepError("no pixel has a value and an uncertainty")
         return Background(sci, err, number, bad > 0, exposures.read(path), systematic)
@@ -141,6 +138,14 @@ def read_background(path: Path) -> Background:
         raise StepError(
             f"{path} cannot be read ({error}). Remove it and run makeBackgrounds.py again"
         ) from None
+
+
+def _images(hdus: fits.HDUList, flags: str) -> list[np.ndarray]:
+    """SCI, ERR, NEXP and the flags of a background, in native byte order."""
+    images = [hdus[name].data for name in ("SCI", "ERR", "NEXP", flags)]
+    if images[0].ndim != 2 or len({image.shape for image in images}) > 1:
+        raise StepError(f"SCI, ERR, NEXP and {flags} are not images of one size")
+    return [image.astype(image.dtype.newbyteorder("=")) for image in images]
 
 
 def is_current(path: Path, *, settings: str, sources: list[Path]) -> bool:
@@ -317,10 +322,7 @@ def read_finished(path: Path) -> tuple[Background, np.ndarray]:
     try:
         with files.opened(path) as hdus:
             files.check_whole(path, hdus)
-            images = [hdus[name].data for name in ("SCI", "ERR", "NEXP", "DQ")]
-            sci, err, number, dq = (x.astype(x.dtype.newbyteorder("=")) for x in images)
-        if sci.ndim != 2 or not sci.shape == err.shape == number.shape == dq.shape:
-            raise StepError("SCI, ERR, NEXP and DQ are not images of one size")
+            sci, err, number, dq = _images(hdus, "DQ")
         made = Background(sci, err, number, dq & BAD > 0, exposures.read(path))
         return made, dq & FILLED > 0
     except (StepError, KeyError) as error:
