@@ -16,10 +16,8 @@ Exit status 1 if a target is not met. Times mean something only on a machine tha
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -29,7 +27,7 @@ from pathlib import Path
 import yaml
 from astropy.io import fits
 
-from benchmarks import accuracy
+from benchmarks import accuracy, reference
 from demo import archive, crds_cache
 from demo import run as runner
 from wfssbkg import cli, config, exposures, layout
@@ -69,11 +67,17 @@ def write_config(folder: Path, first: archive.Exposure, **query: object) -> Path
 
 def run_script(name: str, settings: Path, work: Path) -> runner.Usage:
     """Run a script; its messages go to log.txt."""
-    with (settings.parent / "log.txt").open("ab") as log:
-        usage = runner.run_script(name, settings, work, log)
+    command = [str(accuracy.HERE.parent / name), "--config", str(settings)]
+    return run_command(name, command, settings.parent, work)
+
+
+def run_command(step: str, command: list[str], place: Path, work: Path) -> runner.Usage:
+    """Run a program of Python to its end; its messages go to log.txt in a folder."""
+    with (place / "log.txt").open("ab") as log:
+        usage = runner.run_watched(step, [sys.executable, *command], work, log)
     if usage.status:
-        print((settings.parent / "log.txt").read_text()[-2000:], file=sys.stderr)
-        sys.exit(f"{name} ended with exit status {usage.status}: see {settings.parent}/log.txt")
+        print((place / "log.txt").read_text()[-2000:], file=sys.stderr)
+        sys.exit(f"{step} ended with exit status {usage.status}: see {place}/log.txt")
     return usage
 
 
@@ -113,13 +117,10 @@ def speed(table: Table, sample: accuracy.Sample, options: argparse.Namespace) ->
     for name in runner.SCRIPTS:
         with watching(folder, peaks):
             ours[STEPS.get(name, "query")] = run_script(name, settings, options.work).seconds
-    command = [sys.executable, "-m", "benchmarks.reference", "--output", str(place)]
-    command += [str(rates / name) for name in names]
-    done = subprocess.run(
-        command, env=runner.environment(options.work), cwd=accuracy.HERE.parent,
-        stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
-    theirs = json.loads(done.stdout.splitlines()[-1])
+    theirs = {}
+    for step in reference.STEPS:
+        command = [reference.__file__, step, str(place), *(str(rates / name) for name in names)]
+        theirs[step] = run_command(step, command, place, options.work).seconds
     ours["all"], theirs["all"] = sum(ours.values()), sum(theirs.values())
     for step, target in FASTER.items():
         ratio = theirs[step] / ours[step]

@@ -84,7 +84,12 @@ def run_script(name: str, settings: Path, work: Path, output: IO | None = None) 
     `Usage`
     """
     command = [sys.executable, str(HERE.parent / name), "--config", str(settings)]
-    usage = Usage(name)
+    return run_watched(name, command, work, output)
+
+
+def run_watched(step: str, command: list[str], work: Path, output: IO | None = None) -> Usage:
+    """As `run_script`, for any command."""
+    usage = Usage(step)
     process = psutil.Popen(
         command, env=environment(work), stdout=output, stderr=output and subprocess.STDOUT
     )
@@ -92,9 +97,9 @@ def run_script(name: str, settings: Path, work: Path, output: IO | None = None) 
     watcher.start()
     try:
         usage.status = process.wait()
+        usage.end()
     finally:
         watcher.join()
-    usage.end()
     return usage
 
 

@@ -67,7 +67,7 @@ def finished(tmp_path_factory):
 def test_one_request_finds_direct_images_and_spectra(finished):
     table = exposures.read(finished.folders[DIRECT].table)
     fates = exposures.fates(table)
-    assert len(fates[exposures.ACCEPTED]) == 7
+    assert len(fates[exposures.ACCEPTED]) == 7, list(table["reason"])
     for name in fates[exposures.ACCEPTED]:
         assert fits.getval(finished.folders[DIRECT].rate(name), "EXP_TYPE") == "NIS_IMAGE"
     reasons = list(table["reason"][table["status"] == exposures.EXCLUDED])
