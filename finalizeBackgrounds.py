@@ -18,13 +18,14 @@ if __name__ == "__main__":  # the imports below take a while
 
 from wfssbkg import (
     StepError,
-    background,
     cli,
     exposures,
     files,
+    finalize,
     flatfield,
     lock,
     masked,
+    parallel,
     products,
     provenance,
 )
@@ -55,11 +56,11 @@ def finish(run: cli.Run, folder: Folder) -> None:
     ):
         cli.say(f"{outputs[0]} and {outputs[1].name} are up to date: nothing to do")
         return
-    flat_out = background.finish(run.config, combined)
-
     latest = folder.masked(exposures.latest(combined.inputs))
-    *flat_in, used = flatfield.unflat(flat_out.sci, flat_out.err, latest)
-    flat_in = products.finished(*flat_in, combined)
+    flat_of_latest = parallel.begin(flatfield.flat_of, latest, compute=run.config.compute)
+    flat_out = finalize.finish(run.config, combined)
+    flat, used = flat_of_latest()
+    flat_in = products.finished(flat_out.sci * flat, flat_out.err * flat, combined)
 
     history = products.history(combined.inputs, used, sections)
     for path, finished in zip(outputs, (flat_out, flat_in), strict=True):

@@ -29,6 +29,7 @@ from wfssbkg import (
     compare,
     config,
     exposures,
+    finalize,
     parallel,
     products,
     refine,
@@ -136,7 +137,7 @@ def refined_without(
     *images, _ = background.combine_all(settings, members, common)
     combined = products.Background(*images, inputs)
     background.destripe(settings, combined.sci, None, along_x=place.combination.along_x)
-    return sky, background.finish(settings, combined).sci
+    return sky, finalize.finish(settings, combined).sci
 
 
 def refined_against(

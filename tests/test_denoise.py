@@ -76,7 +76,7 @@ def test_tiles_give_the_same_as_the_whole():
     sizes = {"patch_size": SETTINGS["patch_size"], "patch_distance": SETTINGS["patch_distance"]}
     parts = [
         denoise.denoise(ready[taken], typical, **SETTINGS)[inner]
-        for taken, inner in denoise.tiles(len(ready), **sizes)
+        for taken, inner in denoise.tiles(len(ready), denoise.reach(**sizes))
     ]
     assert len(parts) == 3
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-3 * NOISE)
@@ -98,6 +98,19 @@ def test_fill_takes_the_neighbours_and_leaves_the_rest():
     known = np.isfinite(image)
     np.testing.assert_array_equal(filled[known], truth[known])
     np.testing.assert_allclose(filled[~known], truth[~known], atol=0.003)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_tiles_are_filled_as_the_whole(size):
+    image = noisy(np.tile(sky_with_step_and_spot(), (8, 1)))
+    image[np.random.default_rng(6).random(image.shape) < 0.01] = np.nan
+    image[330:350, 20:60] = np.nan  # across the edge of a tile
+    image[:, 90] = np.nan
+    reach = denoise.fill_reach(image, size)
+    tiles = list(denoise.tiles(len(image), reach))
+    assert len(tiles) == 3
+    parts = [denoise.fill(image[taken], size)[kept] for taken, kept in tiles]
+    np.testing.assert_array_equal(np.concatenate(parts), denoise.fill(image, size))
 
 
 def test_fill_of_a_whole_image_is_a_copy():

@@ -399,7 +399,7 @@ def test_one_combination_with_spoilt_files_does_not_stop_the_other(finished, arc
 def test_a_masked_exposure_that_vanished_before_the_end_is_named(tmp_path):
     gone = tmp_path / "jw_masked.fits"
     with pytest.raises(StepError, match=r"jw_masked\.fits.*Run makeMask\.py again"):
-        flatfield.unflat(np.ones((8, 8)), np.ones((8, 8)), gone)
+        flatfield.flat_of(gone)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "a folder"])

@@ -65,6 +65,23 @@ def test_a_job_that_ends_every_process_is_named_and_the_others_are_done(tmp_path
     assert outcomes == {k: k for k in range(30) if k != 3}
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_begun_beside_others_has_its_outcome(workers):
+    compute = COMPUTE.model_copy(update={"workers": workers})
+    wanted, wrong = (parallel.begin(square, number, compute=compute) for number in (7, -7))
+    assert parallel.run_in_order(square, [(k,) for k in range(9)], **OPTIONS)[8] == 64
+    assert wanted() == 49
+    with pytest.raises(StepError, match="-7 is negative"):
+        wrong()
+
+
+def test_a_job_begun_in_a_process_that_is_killed_is_done_all_the_same(tmp_path):
+    wanted = parallel.begin(die, 3, tmp_path, 1, compute=COMPUTE)
+    assert parallel.run_in_order(square, [(k,) for k in range(9)], **OPTIONS)[8] == 64
+    assert wanted() == 3
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 SCRIPT = """
 import os
 import time

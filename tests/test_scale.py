@@ -10,7 +10,7 @@ from astropy.io import fits
 from benchmarks import accuracy, scale
 from demo import server
 from tests.conftest import NAMES, SCRIPTS, Archive
-from wfssbkg import cli, config, exposures, masked
+from wfssbkg import cellfiles, cli, config, exposures, masked
 from wfssbkg.background import all_bands
 from wfssbkg.layout import Combination, Folder
 from wfssbkg.sample import Exposure
@@ -139,7 +139,7 @@ def test_disk_an_exposure_takes(finished, tmp_path):
     folder = finished[1][0]
     name = exposures.fates(exposures.read(folder.table))[exposures.ACCEPTED][0]
     value = np.ones((256, 64), dtype=np.float32)
-    masked.write_cells(tmp_path / "cells.fits", value, value)
+    cellfiles.write_cells(tmp_path / "cells.fits", value, value)
     total = 0
     for path in (folder.masked(name), folder.refined(name), tmp_path / "cells.fits"):
         with fits.open(path) as hdus:

@@ -1,7 +1,7 @@
-"""From normalised exposures to a background: combine, refine, destripe, denoise, fill.
+"""From normalised exposures to a background: combine, refine, destripe.
 
-What `wfssbkg.combine`, `refine`, `stripes` and `denoise` do to arrays is here done to all exposures
-of a combination, by many workers in bounded memory.
+What `wfssbkg.combine`, `refine` and `stripes` do to arrays is here done to all exposures of a
+combination, by many workers in bounded memory.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from wfssbkg import StepError, cells, combine, denoise, fields, parallel, products, refine, stripes
-from wfssbkg.config import Combine, Config, Finalize
-from wfssbkg.products import Background
+from wfssbkg import StepError, cells, combine, fields, parallel, refine, stripes
+from wfssbkg.config import Combine, Config
 from wfssbkg.sample import Exposure
 
 WORKER_GB = 0.6  # with one full frame, or the cells of a field, and what is made of it; measured
@@ -215,77 +214,3 @@ def destripe(config: Config, sci: np.ndarray, chance: np.ndarray | None, *, alon
     if chance is None:
         return 0.0
     return stripes.error_left(sci, chance, along_x=along_x)
-
-
-def denoise_tile(tile: np.ndarray, typical: float, settings: Finalize) -> np.ndarray:
-    """Some rows of a background without noise."""
-    return denoise.denoise(
-        tile,
-        typical,
-        patch_size=settings.patch_size,
-        patch_distance=settings.patch_distance,
-        strength=settings.strength,
-        discount=settings.noise == "propagated",
-    )
-
-
-def denoise_background(
-    config: Config, sci: np.ndarray, err: np.ndarray
-) -> tuple[np.ndarray, float]:
-    """
-    A background without noise, in tiles, and what share of the noise is left.
-
-    Parameters
-    ----------
-    config : `~wfssbkg.config.Config`
-    sci, err : (ny, nx) float32 arrays
-        Without the reference pixels; NaN where there is no value.
-
-    Returns
-    -------
-    smooth : (ny, nx) float32 array
-        NaN where there was no value.
-    left : float
-    """
-    settings = config.finalize
-    ready, typical = denoise.prepare(sci, err, noise=settings.noise)
-    sizes = {"patch_size": settings.patch_size, "patch_distance": settings.patch_distance}
-    tiles = list(denoise.tiles(len(ready), **sizes))
-    jobs = [(ready[taken], typical, settings) for taken, _ in tiles]
-    options = {"compute": config.compute, "unit": "tile"}
-    parts = parallel.run_in_order(denoise_tile, jobs, description="denoising", **options)
-    smooth = np.concatenate([part[kept] for part, (_, kept) in zip(parts, tiles, strict=True)])
-    # What becomes of noise shows when it is added to parts that are free of it.
-    trials = denoise.trials(smooth, typical, **sizes)
-    jobs = [(noisy, typical, settings) for _, noisy in trials]
-    again = parallel.run_in_order(denoise_tile, jobs, description="uncertainty", **options)
-    before = [clean for clean, _ in trials]
-    left = denoise.noise_left(before, again, **sizes) / typical
-    return np.where(np.isfinite(sci), smooth, np.nan), left
-
-
-def finish(config: Config, combined: Background) -> Background:
-    """
-    A combined background without noise and without gaps, scaled to a median of 1.
-
-    Parameters
-    ----------
-    config : `~wfssbkg.config.Config`
-    combined : `~wfssbkg.products.Background`
-
-    Returns
-    -------
-    `~wfssbkg.products.Background`
-        With its uncertainty; 0 in the reference pixels.
-    """
-    inner = products.inner_pixels()
-    smooth, left = denoise_background(config, combined.sci[inner], combined.err[inner])
-    # Where fewer exposures count, what they leave of sources and stripes grows as the noise does.
-    typical = np.nanmedian(combined.err[inner])
-    err = combined.err[inner] * np.hypot(left, combined.systematic / typical)
-    # Next to nothing is known of a filled pixel: no more than of one before denoising.
-    err[np.isnan(err)] = typical
-    sci, uncertainty = np.full((2, *combined.sci.shape), np.nan, dtype=np.float32)
-    sci[inner] = denoise.fill(smooth, size=config.finalize.fill_size)
-    uncertainty[inner] = err
-    return products.finished(sci, uncertainty, combined)

@@ -12,10 +12,12 @@ from astropy.table import Table
 from wfssbkg import (
     StepError,
     background,
+    cellfiles,
     cells,
     exposures,
     fields,
     files,
+    finalize,
     masked,
     parallel,
     stripes,
@@ -120,7 +122,7 @@ def stripes_of(exposure: Exposure) -> tuple[np.ndarray, np.ndarray]:
     noise, information : (4, columns) float32 arrays
         Relative to its level, and 1/noise^2 of that.
     """
-    source, _, noise = masked.read_refined(exposure.refined)
+    source, _, noise = cellfiles.read_refined(exposure.refined)
     _, spread, _ = cells.average(*masked.read(exposure.masked), along_x=exposure.along_x)
     weight = np.where(source, 0, cells.weight(spread))
     _, information = stripes.of_exposure(np.zeros_like(weight), weight)
@@ -184,7 +186,7 @@ def background_without(
     *images, _ = background.combine_all(config, members, common)
     combined = Background(*images, inputs)
     background.destripe(config, combined.sci, None, along_x=folder.combination.along_x)
-    return background.finish(config, combined)
+    return finalize.finish(config, combined)
 
 
 def write_image(path: Path, sci: np.ndarray, err: np.ndarray | None = None) -> None:

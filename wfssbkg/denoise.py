@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from astropy.stats import mad_std
+from maskfill import maskfill
 from scipy import ndimage
 from skimage.restoration import denoise_nl_means, estimate_sigma
 
@@ -66,30 +67,29 @@ def _mean_around(image: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return mean
 
 
-def tiles(rows: int, *, patch_size: int, patch_distance: int) -> Iterator[tuple[slice, slice]]:
+def tiles(rows: int, margin: int) -> Iterator[tuple[slice, slice]]:
     """
-    Cut an image into tiles that can be denoised apart.
+    Cut an image into tiles that can be worked on apart.
 
     Parameters
     ----------
     rows : int
         Rows of the image.
-    patch_size, patch_distance : int
-        As for `denoise`.
+    margin : int
+        How far the work reaches from a pixel, px.
 
     Yields
     ------
     taken, inner : slice
-        The rows to denoise, and which of them to keep.
+        The rows to work on, and which of them to keep.
     """
-    margin = _margin(patch_size, patch_distance)
     for first in range(0, rows, TILE_ROWS):
         last = min(first + TILE_ROWS, rows)
         taken = slice(max(first - margin, 0), min(last + margin, rows))
         yield taken, slice(first - taken.start, last - taken.start)
 
 
-def _margin(patch_size: int, patch_distance: int) -> int:
+def reach(patch_size: int, patch_distance: int) -> int:
     """How far, in px, non-local means reaches from a pixel."""
     return patch_distance + patch_size // 2 + 1
 
@@ -156,10 +156,10 @@ def trials(
     patch_size, patch_distance : int
         As for `denoise`.
     """
-    reach = _margin(patch_size, patch_distance) + TRIAL_ROWS // 2
+    half = reach(patch_size, patch_distance) + TRIAL_ROWS // 2
     rng = np.random.default_rng(0)
     parts = [
-        image[max(row - reach, 0) : row + reach] for row in (len(image) // 3, 2 * len(image) // 3)
+        image[max(row - half, 0) : row + half] for row in (len(image) // 3, 2 * len(image) // 3)
     ]
     return [
         (part, part + np.float32(noise) * rng.standard_normal(part.shape, dtype=np.float32))
@@ -180,13 +180,13 @@ def noise_left(
     patch_size, patch_distance : int
         As for `denoise`; this far from the edges nothing counts.
     """
-    margin = _margin(patch_size, patch_distance)
+    margin = reach(patch_size, patch_distance)
     inner = np.s_[margin:-margin, margin:-margin]
     values = np.concatenate([(b - a)[inner].ravel() for a, b in zip(before, after, strict=True)])
     return float(mad_std(values))
 
 
-def fill(image: np.ndarray, *, size: int) -> np.ndarray:
+def fill(image: np.ndarray, size: int) -> np.ndarray:
     """
     Fill the pixels without a value from their neighbours, with maskfill.
 
@@ -208,7 +208,13 @@ def fill(image: np.ndarray, *, size: int) -> np.ndarray:
     empty = ~np.isfinite(image)
     if not empty.any():
         return np.array(image, dtype=np.float32)
-    from maskfill import maskfill  # takes a second, which worker processes can do without
-
     filled, _ = maskfill(np.array(image, dtype=np.float64), empty, size=size, smooth=True)
     return np.where(empty, filled, image).astype(np.float32)
+
+
+def fill_reach(image: np.ndarray, size: int) -> int:
+    """How far, in px, a value goes from its pixel when an image is filled; as for `fill`."""
+    empty = ~np.isfinite(image)
+    # From the edge of a hole inwards by half a window a pass, and as far again to smooth.
+    deepest = int(ndimage.distance_transform_cdt(empty, "chessboard").max())
+    return deepest + 2 * (size // 2)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from wfssbkg import StepError, fields, masked, rate
+from wfssbkg import StepError, fields, rate
 from wfssbkg.files import first_line, opened
 from wfssbkg.layout import Combination
 
@@ -102,23 +102,20 @@ def flat_field(
         )
 
 
-def unflat(
-    sci: np.ndarray, err: np.ndarray, exposure: Path
-) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+def flat_of(exposure: Path) -> tuple[np.ndarray, dict[str, str]]:
     """
-    Multiply an image by the flat field that CRDS chose for an exposure.
+    The flat field that a masked exposure was divided by.
 
     Parameters
     ----------
-    sci, err : (ny, nx) float arrays
-        A flat-fielded image and its uncertainty.
     exposure : `~pathlib.Path`
-        A masked exposure: the one whose flat field is put back. CRDS is asked in the context in
-        which it was divided by it, so that what was divided out is what comes back.
+        CRDS is asked in the context in which it was flat-fielded, so that what was divided out is
+        what can be put back.
 
     Returns
     -------
-    sci, err : (ny, nx) float32 arrays
+    flat : (ny, nx) float32 array
+        What the pipeline multiplies by when it puts the flat field back; 1 where it has none.
     used : dict
         R_FLAT and CRDS_CTX.
 
@@ -127,12 +124,11 @@ def unflat(
     StepError
         If there is no flat field.
     """
-    model, context = _model(sci, err, exposure)
+    model, context = _model(exposure, 1.0)
     with _call_step(model, name=exposure.name, context=context, inverse=True) as result:
-        # The step blanks pixels that have no flat field; there the flat field is 1.
-        has_flat = np.isfinite(result.data)
-        flat_in = np.where(has_flat, result.data, sci), np.where(has_flat, result.err, err)
-        return *(image.astype(np.float32) for image in flat_in), _used(result)
+        # The step blanks pixels that have no flat field.
+        flat = np.where(np.isfinite(result.data), result.data, np.float32(1))
+        return flat, _used(result)
 
 
 def official_background(exposure: Path) -> tuple[np.ndarray, str]:
@@ -162,8 +158,7 @@ def official_background(exposure: Path) -> tuple[np.ndarray, str]:
     from stdatamodels.jwst import datamodels
     from stdatamodels.jwst.datamodels import dqflags
 
-    nothing = np.zeros(masked.shape(exposure), dtype=np.float32)
-    model, context = _model(nothing, nothing, exposure)
+    model, context = _model(exposure, 0.0)
     with _crds(exposure.name, "find its background", context):
         import crds
 
@@ -173,30 +168,29 @@ def official_background(exposure: Path) -> tuple[np.ndarray, str]:
             raise StepError(f"{exposure.name}: CRDS has no background for it")
         with datamodels.WfssBkgModel(path) as reference:
             unusable = (reference.data == 0) | (reference.dq & dqflags.pixel["DO_NOT_USE"] > 0)
-            if unusable.shape != nothing.shape:
+            if unusable.shape != model.data.shape:
                 raise StepError(f"{Path(path).name} has another size than {exposure.name}")
             model.data = np.where(unusable, np.nan, reference.data).astype(np.float32)
     with _call_step(model, name=exposure.name, context=context) as result:
         return np.array(result.data, dtype=np.float32), Path(path).name
 
 
-def _model(sci: np.ndarray, err: np.ndarray, exposure: Path) -> tuple[Any, str]:
-    """An image with the metadata of a masked exposure, and the CRDS context of that."""
+def _model(exposure: Path, value: float) -> tuple[Any, str]:
+    """An image of a value with the metadata of a masked exposure, and its CRDS context."""
     from stdatamodels.jwst import datamodels
 
-    model = datamodels.ImageModel(np.asarray(sci, dtype=np.float32))
     try:
         with datamodels.ImageModel(str(exposure)) as template:
+            model = datamodels.ImageModel(np.full(template.shape, value, dtype=np.float32))
             model.update(template, only="PRIMARY")
             context = template.meta.ref_file.crds.context_used
     except Exception as error:  # whatever a damaged file makes of it
         raise StepError(
-            f"{exposure}, whose flat field is to be put back, cannot be read "
+            f"{exposure}, whose flat field is asked for, cannot be read "
             f"({first_line(error)}). Run makeMask.py again"
         ) from error
-    model.err = np.asarray(err, dtype=np.float32)
-    model.var_rnoise = np.square(model.err)
-    model.var_poisson = np.zeros_like(model.err)
+    for name in ("err", "var_rnoise", "var_poisson"):
+        setattr(model, name, np.zeros_like(model.data))
     model.dq = np.zeros(model.data.shape, dtype=np.uint32)
     return model, context
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
-import numba
 import numpy as np
 from astropy.io import fits
 
@@ -15,7 +12,7 @@ from wfssbkg.fields import Pointing
 
 # Bits of the MASK extension; a pixel counts in the background where none is set.
 BAD, SOURCE = 1, 2
-_LARGEST = 2**15 - 1  # the largest 16-bit integer; one below its negative is BLANK
+SCRIPT = "makeMask.py"
 _BITS = {BAD: "BAD: bad pixel or reference pixel", SOURCE: "SOURCE: light of a source"}
 
 
@@ -143,7 +140,7 @@ def read_headers(path: Path) -> tuple[fits.Header, fits.Header]:
                 raise StepError(f"no extension {', '.join(missing)}")
             return hdus[0].header, hdus["SCI"].header
     except StepError as error:
-        raise _unreadable(path, error, "makeMask.py") from None
+        raise files.unreadable(path, error, SCRIPT) from None
 
 
 def flat_field_used(header: fits.Header) -> dict[str, str]:
@@ -172,10 +169,7 @@ def shape(path: Path) -> tuple[int, int]:
     StepError
         If the file cannot be read.
     """
-    try:
-        return _places(path, path.stat().st_mtime_ns)["SCI"].shape
-    except (OSError, KeyError, TypeError, ValueError, StepError) as error:
-        raise _unreadable(path, error, "makeMask.py") from None
+    return files.shape(path, "SCI", SCRIPT)
 
 
 def read(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
@@ -198,145 +192,4 @@ def read(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
     StepError
         If the file cannot be read.
     """
-    return _read(path, dict.fromkeys(("SCI", "ERR", "MASK"), rows), "makeMask.py")
-
-
-def write_cells(path: Path, value: np.ndarray, noise: np.ndarray) -> None:
-    """
-    Write the cells of an exposure, from `wfssbkg.cells.average`, in half the space of float32.
-
-    The values are kept to 1/32 of the typical noise, to 1024 times it; the noise to 1/4096 of what
-    is typical. A cell 16 times as noisy as that, which counts for nothing, becomes NaN.
-    """
-    some = np.s_[::3, ::3]
-    known = np.isfinite(noise[some])
-    level, typical = 0.0, 1.0
-    if known.any():
-        level, typical = (float(np.median(image[some][known])) for image in (value, noise))
-    too_noisy = np.where(noise < 16 * typical, noise, np.nan)
-    images = [
-        _compact(value, level, typical / 32, "VALUE"),
-        _compact(too_noisy, 8 * typical, typical / 4096, "NOISE"),
-    ]
-    _write_images(path, images)
-
-
-def read_cells(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
-    """Read some rows of the cells of an exposure: value and noise; errors as for `read`."""
-    return _read(path, {"VALUE": rows, "NOISE": rows}, "makeBackgrounds.py")
-
-
-def write_refined(
-    path: Path, source: np.ndarray, light: np.ndarray, stripes: np.ndarray, noise: float
-) -> None:
-    """
-    Write what the refinement found in an exposure.
-
-    Parameters
-    ----------
-    path : `~pathlib.Path`
-    source : bool array
-        Cells with a source.
-    light : float array
-        Light of fainter sources in each cell, DN/s. It is not kept where `source` is set.
-    stripes : (4, columns) float array
-        1/f noise of each column of cells of each amplifier, DN/s.
-    noise : float
-        Of a typical pixel, DN/s: the light is kept to 1/4096 of it, to 8 times it.
-    """
-    # The scale is the same each time, for a reader who remembers the header of the former file.
-    step = noise / 4096 if np.isfinite(noise) else 1.0
-    light = _compact(np.where(source, np.nan, light), 0.0, step, "LIGHT")
-    _write_images(path, [light, fits.ImageHDU(stripes, name="STRIPES")])
-
-
-def read_refined(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
-    """Read some rows of cells: source (bool) and light; and all stripes; errors as for `read`."""
-    light, stripes = _read(path, {"LIGHT": rows, "STRIPES": slice(None)}, "makeBackgrounds.py")
-    source = np.isnan(light)
-    light[source] = 0
-    return [source, light, stripes]
-
-
-def _compact(image: np.ndarray, zero: float, step: float, name: str) -> fits.ImageHDU:
-    """An image as 16-bit integers, with the scale in the header; NaN becomes BLANK."""
-    numbers = np.clip(np.round((image - zero) / step), -_LARGEST, _LARGEST)
-    numbers[np.isnan(image)] = -_LARGEST - 1
-    hdu = fits.ImageHDU(numbers.astype(np.int16), name=name)
-    hdu.header.update({"BSCALE": step, "BZERO": zero, "BLANK": -_LARGEST - 1})
-    return hdu
-
-
-@numba.njit(cache=True)
-def _expanded(numbers: np.ndarray, zero: float, step: float, blank: int) -> np.ndarray:
-    """The inverse of `_compact`."""
-    image = np.empty(numbers.shape, dtype=np.float32)
-    for k in range(numbers.size):
-        known = numbers[k] != blank
-        image[k] = zero + step * numbers[k] if known else np.nan
-    return image
-
-
-def _write_images(path: Path, images: list[fits.ImageHDU]) -> None:
-    files.write(path, [fits.PrimaryHDU(), *images])
-
-
-def _read(path: Path, wanted: dict[str, slice], script: str) -> list[np.ndarray]:
-    """Some rows of some extensions, in native byte order."""
-    try:
-        places = _places(path, path.stat().st_mtime_ns)
-        return [_rows(path, places[name], rows) for name, rows in wanted.items()]
-    except (OSError, KeyError, ValueError, TypeError, StepError) as error:
-        raise _unreadable(path, error, script) from None
-
-
-class _Place(NamedTuple):
-    """Where the pixels of an extension are in its file, and how they are kept there."""
-
-    offset: int  # byte
-    dtype: np.dtype
-    shape: tuple[int, int]
-    scale: tuple[float, float, int] | None  # zero, step and blank, from `_compact`
-
-
-@lru_cache(maxsize=16384)
-def _places(path: Path, changed: int) -> dict[str, _Place]:
-    """Where the images of a file are; `changed` is when, so that a new file is looked at again.
-
-    astropy takes a ms for each header, which is most of the time that a few rows of a file take.
-    """
-    with files.opened(path) as hdus:
-        return {
-            hdu.name: _Place(
-                hdu.fileinfo()["datLoc"],
-                np.dtype(fits.hdu.image.BITPIX2DTYPE[hdu.header["BITPIX"]]).newbyteorder(">"),
-                hdu.shape,
-                _scale(hdu.header),
-            )
-            for hdu in hdus[1:]
-        }
-
-
-def _scale(header: fits.Header) -> tuple[float, float, int] | None:
-    if "BSCALE" not in header:
-        return None
-    return float(header["BZERO"]), float(header["BSCALE"]), int(header["BLANK"])
-
-
-def _rows(path: Path, place: _Place, rows: slice) -> np.ndarray:
-    """Some rows of an image, in native byte order."""
-    first, last, _ = rows.indices(place.shape[0])
-    count = (last - first) * place.shape[1]
-    start = place.offset + first * place.shape[1] * place.dtype.itemsize
-    part = np.fromfile(path, dtype=place.dtype, count=count, offset=start)
-    if part.size < count:
-        raise ValueError("it is cut short")
-    if not part.dtype.isnative:
-        part = part.byteswap(inplace=True).view(part.dtype.newbyteorder())
-    if place.scale:
-        part = _expanded(part, *place.scale)
-    return part.reshape(last - first, place.shape[1])
-
-
-def _unreadable(path: Path, error: Exception, script: str) -> StepError:
-    return StepError(f"{path} cannot be read ({error}). Remove it and run {script} again")
+    return files.read_rows(path, dict.fromkeys(("SCI", "ERR", "MASK"), rows), SCRIPT)

@@ -20,6 +20,7 @@ from concurrent.futures import (
 )
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -126,6 +127,43 @@ def run(
         for job, outcome in outcomes:
             yield job, outcome
             bar.update()
+
+
+def begin(function: Callable[..., Any], *job: Any, compute: Compute) -> Callable[[], Any]:
+    """
+    Start a job on this machine beside what this process does until it needs the result.
+
+    Parameters
+    ----------
+    function : callable
+        A function of a module.
+    *job
+        Its arguments.
+    compute : `~wfssbkg.config.Compute`
+
+    Returns
+    -------
+    callable
+        Waits for what the function returns, or raises its `StepError`. With a single worker, or
+        those of a cluster, or if the worker is killed, it calls the function here and now.
+    """
+    workers, _ = capacity(compute)
+    if compute.scheduler != LOCAL or workers == 1:
+        return partial(function, *job)
+    _keep_memory()
+    with _workers(compute, workers) as pool:
+        future = pool.submit(_outcome, function, job)
+
+    def result() -> Any:
+        try:
+            outcome = future.result()
+        except (BrokenProcessPool, CancelledError):
+            return function(*job)
+        if isinstance(outcome, StepError):
+            raise outcome
+        return outcome
+
+    return result
 
 
 def _in_parallel(

@@ -278,19 +278,19 @@ def write_finished(
     primary = fits.PrimaryHDU(header=header)
     primary.header["FILENAME"] = path.name
     science = science_pixels(background.sci.shape)
-    dq = np.where(science, 0, REFERENCE)
+    dq = np.where(science, np.uint32(0), np.uint32(REFERENCE))
     for flag, where in (
         (FILLED, background.number == 0),
         (FEW, (background.number > 0) & (background.number < fewest)),
         (BAD, background.bad),
     ):
-        dq |= np.where(science & where, flag, 0)
+        dq[science & where] |= np.uint32(flag)
     layout = [("BIT", "i4"), ("VALUE", "u4"), ("NAME", "S40"), ("DESCRIPTION", "S80")]
     definitions = np.array(_DQ_DEFINITIONS, dtype=layout)
     hdus = [
         primary,
         *background.images(),
-        fits.ImageHDU(dq.astype(np.uint32), name="DQ"),
+        fits.ImageHDU(dq, name="DQ"),
         fits.BinTableHDU(definitions, name="DQ_DEF"),
         exposures.to_hdu(background.inputs),
         provenance,

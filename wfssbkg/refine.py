@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import bottleneck as bn
 import numpy as np
 
-from wfssbkg import StepError, cells, combine, masked, stripes, traces
+from wfssbkg import StepError, cellfiles, cells, combine, stripes, traces
 from wfssbkg.config import Combine
 from wfssbkg.sample import Exposure
 
@@ -90,7 +90,7 @@ def refine_field(
     for (exposure, findings, source), faint in zip(pending, light, strict=True):
         source, faint = (_turned(image, exposure.along_x) for image in (source, faint))
         noise = findings.stripes * np.float32(findings.level)
-        masked.write_refined(exposure.findings, source, faint, noise, exposure.noise)
+        cellfiles.write_refined(exposure.findings, source, faint, noise, exposure.noise)
     return outcomes
 
 
@@ -102,7 +102,7 @@ def _examine(
     settings: Combine,
 ) -> tuple[Findings, np.ndarray, np.ndarray, np.ndarray]:
     """Findings; and residual, weight and sources, with the dispersion along the second axis."""
-    value, noise = masked.read_cells(exposure.cells)
+    value, noise = cellfiles.read_cells(exposure.cells)
     source, light, own = exposure.found(slice(None), common)
     weight = cells.weight(noise)
     level = combine.fit_level(value - light - own, np.where(source, 0, weight), background)

@@ -9,7 +9,7 @@ import bottleneck as bn
 import numpy as np
 from scipy import ndimage
 
-from wfssbkg import StepError, cells, combine, files, masked, products
+from wfssbkg import StepError, cellfiles, cells, combine, files, masked, products
 from wfssbkg.config import Compare
 from wfssbkg.sample import Exposure
 
@@ -68,7 +68,7 @@ def of_exposure(
     bad = (bits & np.uint8(masked.BAD) > 0) | ~(err > 0) | ~science
     source = bits & np.uint8(masked.SOURCE) > 0
     if refined:
-        found, *_ = masked.read_refined(exposure.refined)
+        found, *_ = cellfiles.read_refined(exposure.refined)
         source = cells.expand(found, along_x=exposure.along_x)
     images = {name: read_image(path) for name, path in backgrounds.items()}
     counts = usable(images.values()) & ~bad & ~source

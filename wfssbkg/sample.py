@@ -9,7 +9,7 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from wfssbkg import cells, combine, fields, masked, stripes, traces
+from wfssbkg import cellfiles, cells, combine, fields, masked, stripes, traces
 from wfssbkg.config import Combine
 from wfssbkg.layout import Folder
 
@@ -93,7 +93,7 @@ class Exposure:
         self, rows: slice, common: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As `read`, of some rows of cells."""
-        value, noise = masked.read_cells(self.cells, rows)
+        value, noise = cellfiles.read_cells(self.cells, rows)
         bad = np.isnan(noise)
         source, light, own = self.found(rows, common)
         level = np.float32(self.level)
@@ -116,7 +116,7 @@ class Exposure:
         light, own : float32 arrays
             Light of faint sources, and the stripes of this exposure alone, DN/s.
         """
-        source, light, noise = masked.read_refined(self.refined, rows)
+        source, light, noise = cellfiles.read_refined(self.refined, rows)
         if common is None:
             return source, light, np.zeros_like(light)
         own = noise - np.float32(self.level) * common
@@ -191,7 +191,7 @@ def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, fields
     level = combine.sky_level(
         value[some], (source | np.isnan(noise))[some], border=tuple(borders), sigma=sigma
     )
-    masked.write_cells(exposure.cells, value, noise)
-    nothing, typical = np.zeros(source.shape, np.float32), traces.pixel_noise(cells.weight(noise))
-    masked.write_refined(exposure.refined, source, nothing, nothing[: stripes.AMPLIFIERS], typical)
+    cellfiles.write_cells(exposure.cells, value, noise)
+    dark, typical = np.zeros(source.shape, np.float32), traces.pixel_noise(cells.weight(noise))
+    cellfiles.write_refined(exposure.refined, source, dark, dark[: stripes.AMPLIFIERS], typical)
     return level, typical, pointing, saturated
