@@ -18,6 +18,7 @@ if __name__ == "__main__":  # the imports below take a while
 
     interrupted.ends_at_once()
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -165,12 +166,9 @@ def note_done(table: Table, folder: Folder, done: list[Path]) -> None:
 
 def mask_all(run: cli.Run, folder: Folder, table: Table, rates: list[Path]) -> list[str]:
     """Mask some exposures, and note it in the table; returns what failed, in words."""
-    settings, kind = run.config.mask, folder.combination
-    jobs = [(rate, folder.masked(rate.name), kind, settings) for rate in rates]
-    options = {"compute": run.config.compute, "need_gb": WORKER_GB, "description": "masking"}
     failures = []
     try:
-        for (rate, *_), outcome in parallel.run(mask_exposure, jobs, **options):
+        for rate, outcome in mask_each(run, folder, rates):
             if isinstance(outcome, StepError):
                 failures.append(f"{rate.name} failed: {outcome}")
                 exposures.mark(table, rate.name, status=exposures.FAILED, reason=str(outcome))
@@ -180,6 +178,29 @@ def mask_all(run: cli.Run, folder: Folder, table: Table, rates: list[Path]) -> l
     finally:  # not after each: that would take longer the more exposures there are
         exposures.write(table, folder.table)
     return failures
+
+
+def mask_each(
+    run: cli.Run, folder: Folder, rates: list[Path]
+) -> Iterator[tuple[Path, float | StepError]]:
+    """Mask some exposures; yields each with the fraction that is masked, or what went wrong.
+
+    Where the pipeline fails on some only, they have a second try after the others: one worker may
+    wait in vain for the reference file that another is just downloading.
+    """
+    jobs = [(r, folder.masked(r.name), folder.combination, run.config.mask) for r in rates]
+    options = {"compute": run.config.compute, "need_gb": WORKER_GB}
+    failed = []
+    for job, outcome in parallel.run(mask_exposure, jobs, description="masking", **options):
+        if isinstance(outcome, flatfield.PipelineError):
+            failed.append((job, outcome))
+        else:
+            yield job[0], outcome
+    if failed and len(failed) < len(jobs):
+        again = [job for job, _ in failed]
+        failed = parallel.run(mask_exposure, again, description="masking again", **options)
+    for job, outcome in failed:
+        yield job[0], outcome
 
 
 def remove_rates(table: Table, folder: Folder, names: set[str]) -> None:

@@ -40,8 +40,10 @@ class Archive:
 
     def environment(self, **changes):
         """What a user of a local CRDS cache has set, and no way to the network."""
+        from demo import crds_cache
+
         kept = {key: value for key, value in os.environ.items() if not key.startswith("CRDS_")}
-        return kept | {"CRDS_PATH": str(self.crds), "CRDS_MODE": "local"} | changes
+        return kept | crds_cache.environment(self.crds) | changes
 
     def config(self, folder, **sections):
         """A config file in `folder` for this archive; `sections` override settings."""

@@ -223,6 +223,46 @@ def test_damage_by_chance_is_told_or_harmless(finished, archive, tmp_path):
     assert sum("reason" in what for what in found) > 50
 
 
+SECOND_TRY = """
+import sys
+from pathlib import Path
+import makeMask
+from wfssbkg import cli
+
+run = cli.start("", ["--config", sys.argv[1], "--workers", "1"])
+rates = [Path(name) for name in sys.argv[4:]]
+for rate, outcome in makeMask.mask_each(run, run.folders[0], rates):
+    print(rate.name, type(outcome).__name__)
+    if Path(sys.argv[2]).exists():
+        Path(sys.argv[2]).rename(sys.argv[3])
+"""
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_flat_field_that_is_late_costs_no_exposure(finished, archive, tmp_path, arrives):
+    first, second, other = sorted(finished[1][0].path.glob("*_rate.fits"))[:3]
+    broken = tmp_path / "broken_rate.fits"
+    broken.write_bytes(b"no FITS file")
+    cache = tmp_path / "crds"
+    shutil.copytree(archive.crds, cache)
+    name = fits.getheader(finished[1][0].masked(first.name))["R_FLAT"].removeprefix("crds://")
+    (flat,) = cache.rglob(name)
+    flat.rename(tmp_path / "late.fits")
+    late = str(tmp_path / "late.fits") if arrives else "nowhere"
+    config_file = archive.config(tmp_path, gratings=["GR150C"])
+    folder_of(config_file).path.mkdir(parents=True)
+    command = [config_file, late, flat, first, broken, second, other]
+    done = subprocess.run(
+        [sys.executable, "-c", SECOND_TRY, *map(str, command)], cwd=ROOT,
+        env=archive.environment(CRDS_PATH=str(cache)), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    order = (second, other, first) if arrives else (first, second, other)
+    outcome = "float" if arrives else "PipelineError"
+    told = [f"{broken.name} StepError", *(f"{path.name} {outcome}" for path in order)]
+    assert [line for line in done.stdout.splitlines() if ".fits " in line] == told
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", [2, 3])
 def test_more_damage_by_chance_is_told_or_harmless(finished, archive, tmp_path, seed):

@@ -31,6 +31,10 @@ CRDS_DEFAULTS = {
 MODEL_DEFAULTS = {"VALIDATE_ON_ASSIGNMENT": "false"}
 
 
+class PipelineError(StepError):
+    """The pipeline or CRDS failed, maybe for a cause that passes: reference files on their way."""
+
+
 @dataclass
 class FlatFielded:
     """A flat-fielded exposure.
@@ -218,7 +222,7 @@ def _crds(name: str, task: str, context: str | None) -> Iterator[None]:
     except StepError:
         raise
     except (Exception, SystemExit) as error:  # crds and jwst raise all kinds
-        raise StepError(
+        raise PipelineError(
             f"{name}: the JWST pipeline could not {task} "
             f"({type(error).__name__}: {first_line(error)}). "
             f"Reference files are looked for in CRDS_PATH={os.environ['CRDS_PATH']} and at "
