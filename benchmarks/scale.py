@@ -18,8 +18,10 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,19 +68,31 @@ def write_config(folder: Path, first: archive.Exposure, **query: object) -> Path
 
 
 def run_script(name: str, settings: Path, work: Path) -> runner.Usage:
-    """Run a script; its messages go to log.txt."""
-    command = [str(accuracy.HERE.parent / name), "--config", str(settings)]
-    return run_command(name, command, settings.parent, work)
-
-
-def run_command(step: str, command: list[str], place: Path, work: Path) -> runner.Usage:
-    """Run a program of Python to its end; its messages go to log.txt in a folder."""
-    with (place / "log.txt").open("ab") as log:
-        usage = runner.run_watched(step, [sys.executable, *command], work, log)
-    if usage.status:
-        print((place / "log.txt").read_text()[-2000:], file=sys.stderr)
-        sys.exit(f"{step} ended with exit status {usage.status}: see {place}/log.txt")
+    """Run a script and watch its memory; its messages go to log.txt."""
+    with (settings.parent / "log.txt").open("ab") as log:
+        usage = runner.run_script(name, settings, work, log)
+    check_status(name, usage.status, settings.parent)
     return usage
+
+
+def time_of(program: str, *arguments: str, place: Path, work: Path) -> float:
+    """Run a program of Python; its seconds. Nothing watches it, which would take time as well."""
+    command = [sys.executable, program, *arguments]
+    with (place / "log.txt").open("ab") as log:
+        began = time.monotonic()
+        done = subprocess.run(
+            command, env=runner.environment(work), stdout=log, stderr=subprocess.STDOUT
+        )
+        seconds = time.monotonic() - began
+    check_status(Path(program).name, done.returncode, place)
+    return seconds
+
+
+def check_status(name: str, status: int, place: Path) -> None:
+    """End the benchmark if a program failed."""
+    if status:
+        print((place / "log.txt").read_text()[-2000:], file=sys.stderr)
+        sys.exit(f"{name} ended with exit status {status}: see {place}/log.txt")
 
 
 @contextmanager
@@ -114,13 +128,16 @@ def speed(table: Table, sample: accuracy.Sample, options: argparse.Namespace) ->
     settings = write_config(place, sample.exposures[0], source=str(rates), exposures=names)
     (folder,) = cli.folders(config.read(settings))
     ours, peaks = {"query": 0.0}, [0.0]
+    where = {"place": place, "work": options.work}
     for name in runner.SCRIPTS:
         with watching(folder, peaks):
-            ours[STEPS.get(name, "query")] = run_script(name, settings, options.work).seconds
-    theirs = {}
-    for step in reference.STEPS:
-        command = [reference.__file__, step, str(place), *(str(rates / name) for name in names)]
-        theirs[step] = run_command(step, command, place, options.work).seconds
+            script = str(accuracy.HERE.parent / name)
+            ours[STEPS.get(name, "query")] = time_of(script, "--config", str(settings), **where)
+    files = [str(rates / name) for name in names]
+    theirs = {
+        step: time_of(reference.__file__, step, str(place), *files, **where)
+        for step in reference.STEPS
+    }
     ours["all"], theirs["all"] = sum(ours.values()), sum(theirs.values())
     for step, target in FASTER.items():
         ratio = theirs[step] / ours[step]

@@ -84,12 +84,7 @@ def run_script(name: str, settings: Path, work: Path, output: IO | None = None) 
     `Usage`
     """
     command = [sys.executable, str(HERE.parent / name), "--config", str(settings)]
-    return run_watched(name, command, work, output)
-
-
-def run_watched(step: str, command: list[str], work: Path, output: IO | None = None) -> Usage:
-    """As `run_script`, for any command."""
-    usage = Usage(step)
+    usage = Usage(name)
     process = psutil.Popen(
         command, env=environment(work), stdout=output, stderr=output and subprocess.STDOUT
     )
