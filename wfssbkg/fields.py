@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from astropy.io import fits
-from astropy.wcs import WCS
 
 from wfssbkg import StepError
 from wfssbkg.files import first_line
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
 
 KEYWORDS = (
     "WCSAXES", "CTYPE1", "CTYPE2", "CUNIT1", "CUNIT2", "CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2",
@@ -32,12 +36,18 @@ def pointing(header: fits.Header) -> Pointing:
     try:
         made = {key: header[key] for key in KEYWORDS if key in header}
         if "CRVAL1" in made:
-            sky = WCS(fits.Header(made)).all_pix2world([[0, 0], [1, 1]], 0)
+            sky = _wcs(made).all_pix2world([[0, 0], [1, 1]], 0)
             if not np.isfinite(sky).all():
                 raise ValueError("no position on the sky")
     except Exception as error:  # of wcslib, or of a card that is none
         raise StepError(f"its world coordinates make no sense ({first_line(error)})") from error
     return made
+
+
+def _wcs(made: Pointing) -> WCS:
+    from astropy.wcs import WCS  # it imports all of astropy.coordinates, which few scripts need
+
+    return WCS(fits.Header(made))
 
 
 def group(
@@ -61,7 +71,7 @@ def group(
     """
     groups: list[tuple[WCS | None, float, list[int], list[tuple[float, float]]]] = []
     for number, header in enumerate(pointings):
-        wcs = WCS(fits.Header(header)) if "CRVAL1" in header else None
+        wcs = _wcs(header) if "CRVAL1" in header else None
         roll = _roll(wcs) if wcs else np.nan
         for first, first_roll, numbers, offsets in groups:
             if not wcs or not first or len(numbers) == most:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from astropy.io import fits
 
 from wfssbkg import StepError, fields, rate
@@ -159,9 +160,7 @@ def official_background(exposure: Path) -> tuple[np.ndarray, str]:
     StepError
         If CRDS cannot be asked, or has none.
     """
-    from stdatamodels.jwst import datamodels
-    from stdatamodels.jwst.datamodels import dqflags
-
+    datamodels = _datamodels()
     model, context = _model(exposure, 0.0)
     with _crds(exposure.name, "find its background", context):
         import crds
@@ -171,7 +170,8 @@ def official_background(exposure: Path) -> tuple[np.ndarray, str]:
         if "N/A" in path.upper():
             raise StepError(f"{exposure.name}: CRDS has no background for it")
         with datamodels.WfssBkgModel(path) as reference:
-            unusable = (reference.data == 0) | (reference.dq & dqflags.pixel["DO_NOT_USE"] > 0)
+            flag = datamodels.dqflags.pixel["DO_NOT_USE"]
+            unusable = (reference.data == 0) | (reference.dq & flag > 0)
             if unusable.shape != model.data.shape:
                 raise StepError(f"{Path(path).name} has another size than {exposure.name}")
             model.data = np.where(unusable, np.nan, reference.data).astype(np.float32)
@@ -181,8 +181,7 @@ def official_background(exposure: Path) -> tuple[np.ndarray, str]:
 
 def _model(exposure: Path, value: float) -> tuple[Any, str]:
     """An image of a value with the metadata of a masked exposure, and its CRDS context."""
-    from stdatamodels.jwst import datamodels
-
+    datamodels = _datamodels()
     try:
         with datamodels.ImageModel(str(exposure)) as template:
             model = datamodels.ImageModel(np.full(template.shape, value, dtype=np.float32))
@@ -232,13 +231,27 @@ def _crds(name: str, task: str, context: str | None) -> Iterator[None]:
 
 @cache
 def _flat_field_step():  # noqa: ANN202
-    """The pipeline's step; to import it takes two seconds."""
+    """The pipeline's step; to import it takes half a second."""
+    _datamodels()
     from jwst.flatfield import FlatFieldStep
 
     # The step looks for garbage each time it is run: a sixth of its time, if it looks among all
     # that was imported.
     gc.freeze()
     return FlatFieldStep
+
+
+@cache
+def _datamodels():  # noqa: ANN202
+    """The pipeline's data models.
+
+    For the first of them asdf reads some fifty files, with PyYAML's parser in Python unless told
+    otherwise: a fifth of a second in each process.
+    """
+    yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    from stdatamodels.jwst import datamodels
+
+    return datamodels
 
 
 @contextmanager
