@@ -126,3 +126,27 @@ def test_no_process_outlives_its_parent(tmp_path, how):
     if how == signal.SIGINT:
         assert process.returncode == 130
         assert "Interrupted" in errors
+
+
+# Each worker gets Ctrl-C before it has begun, as when it comes in the moment of the fork.
+AT_THE_FORK = """
+import os, signal
+from wfssbkg import StepError, cli, interrupted, parallel
+from wfssbkg.config import Compute
+
+def main():
+    compute = Compute(workers=2, memory_gb=4, scheduler="processes")
+    outcomes = parallel.run(abs, [(1,), (2,)], compute=compute, description="x")
+    assert all(isinstance(outcome, StepError) for _, outcome in outcomes)
+    return 0
+
+interrupted.ends_at_once()
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGINT))
+cli.run(main)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are not forked")
+def test_a_worker_that_is_interrupted_at_once_has_no_traceback():
+    done = subprocess.run([sys.executable, "-c", AT_THE_FORK], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -248,11 +248,7 @@ def _workers(compute: Compute, workers: int) -> Iterator[Executor]:
         return
     if _kept.get("workers") != workers:
         _dismiss()
-        # A fork has all that is imported, which takes a new process a second. It must come before
-        # any thread (the pool starts its processes with the first job); macOS has no safe fork.
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-        _kept.update(workers=workers, pool=pool)
+        _kept.update(workers=workers, pool=_new_pool(workers))
     try:
         yield _kept["pool"]
     except BaseException:
@@ -260,10 +256,26 @@ def _workers(compute: Compute, workers: int) -> Iterator[Executor]:
         raise
 
 
+def _new_pool(workers: int) -> ProcessPoolExecutor:
+    """Worker processes, started."""
+    # A fork has all that is imported, which takes a new process a second. It must come before any
+    # thread; macOS has no safe fork.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    # Ctrl-C has to wait until the workers are ready for it.
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        pool.submit(int)  # the first job starts the processes
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+    return pool
+
+
 def _start_worker() -> None:
     """Make this worker process quiet, and end it with its parent, however that ends."""
     cli.quieten()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C: without a traceback
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def end_with_parent() -> None:
         multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
