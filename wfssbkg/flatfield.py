@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from astropy.io import fits
 
 from wfssbkg import StepError, fields, rate
@@ -160,7 +159,8 @@ def official_background(exposure: Path) -> tuple[np.ndarray, str]:
     StepError
         If CRDS cannot be asked, or has none.
     """
-    datamodels = _datamodels()
+    from stdatamodels.jwst import datamodels
+
     model, context = _model(exposure, 0.0)
     with _crds(exposure.name, "find its background", context):
         import crds
@@ -181,7 +181,8 @@ def official_background(exposure: Path) -> tuple[np.ndarray, str]:
 
 def _model(exposure: Path, value: float) -> tuple[Any, str]:
     """An image of a value with the metadata of a masked exposure, and its CRDS context."""
-    datamodels = _datamodels()
+    from stdatamodels.jwst import datamodels
+
     try:
         with datamodels.ImageModel(str(exposure)) as template:
             model = datamodels.ImageModel(np.full(template.shape, value, dtype=np.float32))
@@ -232,26 +233,12 @@ def _crds(name: str, task: str, context: str | None) -> Iterator[None]:
 @cache
 def _flat_field_step():  # noqa: ANN202
     """The pipeline's step; to import it takes half a second."""
-    _datamodels()
     from jwst.flatfield import FlatFieldStep
 
     # The step looks for garbage each time it is run: a sixth of its time, if it looks among all
     # that was imported.
     gc.freeze()
     return FlatFieldStep
-
-
-@cache
-def _datamodels():  # noqa: ANN202
-    """The pipeline's data models.
-
-    For the first of them asdf reads some fifty files, with PyYAML's parser in Python unless told
-    otherwise: a fifth of a second in each process.
-    """
-    yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    from stdatamodels.jwst import datamodels
-
-    return datamodels
 
 
 @contextmanager
