@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,15 +71,10 @@ def of_exposure(
     if refined:
         found, *_ = cellfiles.read_refined(exposure.refined)
         source = cells.expand(found, along_x=exposure.along_x)
-    images = {name: read_image(path) for name, path in backgrounds.items()}
-    counts = usable(images.values()) & ~bad & ~source
-    known = smooth(counts, settings.smoothing)
     rms, columns, rows = {}, {}, {}
     small = np.full(made_small(sci).shape, np.nan, dtype=np.float32)
-    for name, image in images.items():
-        whole = subtract(sci, err, image, counts)
-        left = np.where(counts, whole, np.nan)
-        rms[name] = root_mean_square(smoothed(left, known, settings))
+    for name, whole, left, of_smoothed in _left(sci, err, ~(bad | source), backgrounds, settings):
+        rms[name] = of_smoothed
         columns[name], rows[name] = profiles(left)
         if len(rms) == 1:
             small = made_small(np.where(bad, np.nan, whole))
@@ -103,14 +99,36 @@ def of_mean(path: Path, backgrounds: dict[str, Path], settings: Compare) -> dict
         RMS of the smoothed residual, per cent of the sky, by the background's name.
     """
     value, noise = read_image(path), read_image(path, "ERR")
+    good = np.isfinite(value) & (noise > 0)
+    return {name: rms for name, _, _, rms in _left(value, noise, good, backgrounds, settings)}
+
+
+def _left(
+    value: np.ndarray,
+    noise: np.ndarray,
+    good: np.ndarray,
+    backgrounds: dict[str, Path],
+    settings: Compare,
+) -> Iterator[tuple[str, np.ndarray, np.ndarray, float]]:
+    """
+    Subtract backgrounds from an image, all fitted to the same pixels: those that are good in it.
+
+    Yields
+    ------
+    name : str
+        Of the background.
+    whole, left : (ny, nx) float32 arrays
+        The residual, per cent of the sky, and the same with NaN where a pixel does not count.
+    rms : float
+        Of it after smoothing.
+    """
     images = {name: read_image(path) for name, path in backgrounds.items()}
-    counts = usable(images.values()) & np.isfinite(value) & (noise > 0)
+    counts = usable(images.values()) & good
     known = smooth(counts, settings.smoothing)
-    rms = {}
     for name, image in images.items():
-        left = np.where(counts, subtract(value, noise, image, counts), np.nan)
-        rms[name] = root_mean_square(smoothed(left, known, settings))
-    return rms
+        whole = subtract(value, noise, image, counts)
+        left = np.where(counts, whole, np.nan)
+        yield name, whole, left, root_mean_square(smoothed(left, known, settings))
 
 
 def read_image(path: Path, name: str = "SCI") -> np.ndarray:
