@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -21,7 +22,7 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
+from itertools import count
 from typing import Any
 
 from wfssbkg import ClusterError, StepError, __version__, cli, progress
@@ -176,28 +177,31 @@ def _in_parallel(
     job. Those that were under way are then done again one at a time: one that ends its process
     once more is to blame. Dask does that by itself.
     """
-    waiting = iter(jobs)
-    while lost := (yield from _until_one_dies(function, waiting, compute, workers)):
+    waiting = deque(jobs)
+    while waiting:
+        lost = yield from _until_one_dies(function, waiting, compute, workers)
         for job in lost:
-            if (yield from _until_one_dies(function, iter([job]), compute, 1)):
+            if (yield from _until_one_dies(function, deque([job]), compute, 1)):
                 yield job, StepError(_KILLED)
 
 
 def _until_one_dies(
-    function: Callable[..., Any], waiting: Iterator[tuple], compute: Compute, workers: int
+    function: Callable[..., Any], waiting: deque[tuple], compute: Compute, workers: int
 ) -> Generator[tuple[tuple, Any], None, list[tuple]]:
     """As `run`; returns the jobs that were lost with a process that died, in their order.
+
+    Those that were not begun are still in `waiting` then.
 
     Only as many jobs are under way as keep the workers busy, so that neither thousands of them
     nor their results pile up.
     """
     lost: dict[int, tuple] = {}
     running: dict[Any, tuple[int, tuple]] = {}
-    numbered = enumerate(waiting)
+    numbers = count()
     with _workers(compute, workers) as pool:
         while True:
-            room = 0 if lost else 2 * workers - len(running)
-            for number, job in islice(numbered, max(room, 0)):
+            while waiting and not lost and len(running) < 2 * workers:
+                number, job = next(numbers), waiting.popleft()
                 try:
                     running[pool.submit(_outcome, function, job)] = number, job
                 except BrokenProcessPool:
