@@ -185,7 +185,7 @@ def test_bands_are_of_whole_steps(rows, memory):
 
 
 @given(
-    n=st.integers(1, 12),
+    n=st.integers(1, 30),
     seed=st.integers(0, 9999),
     outliers=st.floats(0, 0.3),
     clip_sigma=st.floats(0.5, 6),
