@@ -153,16 +153,13 @@ def begin(function: Callable[..., Any], *job: Any, compute: Compute) -> Callable
         return partial(function, *job)
     _keep_memory()
     with _workers(compute, workers) as pool:
-        future = pool.submit(_outcome, function, job)
+        future = pool.submit(function, *job)
 
     def result() -> Any:
         try:
-            outcome = future.result()
+            return future.result()
         except (BrokenProcessPool, CancelledError):
             return function(*job)
-        if isinstance(outcome, StepError):
-            raise outcome
-        return outcome
 
     return result
 

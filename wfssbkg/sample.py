@@ -23,8 +23,8 @@ class Exposure:
     name : str
         File name of the rate file.
     masked, cells, refined, findings : `~pathlib.Path`
-        The files of `wfssbkg.masked`. A refinement reads `refined` and writes `findings`, so that
-        it can be done again from the start if its worker is killed.
+        The file of `wfssbkg.masked`, and those of `wfssbkg.cellfiles`. A refinement reads `refined`
+        and writes `findings`, so that it can be done again from the start if its worker is killed.
     along_x : bool
         Whether the grism disperses along x.
     direct : bool
