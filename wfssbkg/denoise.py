@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from astropy.stats import mad_std
-from maskfill import maskfill
 from scipy import ndimage
 from skimage.restoration import denoise_nl_means, estimate_sigma
 
@@ -204,6 +203,8 @@ def fill(image: np.ndarray, size: int) -> np.ndarray:
     ----------
     van Dokkum & Pasha 2024, PASP 136, 034503.
     """
+    from maskfill import maskfill  # it imports all of scipy.signal, nearly half a second
+
     empty = ~np.isfinite(image)
     if not empty.any():
         return np.array(image, dtype=np.float32)
