@@ -25,7 +25,6 @@ from wfssbkg import (
     flatfield,
     lock,
     masked,
-    parallel,
     products,
     provenance,
 )
@@ -57,9 +56,8 @@ def finish(run: cli.Run, folder: Folder) -> None:
         cli.say(f"{outputs[0]} and {outputs[1].name} are up to date: nothing to do")
         return
     latest = folder.masked(exposures.latest(combined.inputs))
-    flat_of_latest = parallel.begin(flatfield.flat_of, latest, compute=run.config.compute)
+    flat, used = flatfield.flat_of(latest, folder.flat)
     flat_out = finalize.finish(run.config, combined)
-    flat, used = flat_of_latest()
     flat_in = products.finished(flat_out.sci * flat, flat_out.err * flat, combined)
 
     history = products.history(combined.inputs, used, sections)

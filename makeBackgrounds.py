@@ -20,13 +20,28 @@ if __name__ == "__main__":  # the imports below take a while
 
     interrupted.ends_at_once()
 
-import numpy as np
-from astropy.table import Table
+from typing import TYPE_CHECKING
 
-from wfssbkg import StepError, background, cli, combine, exposures, lock, products, selection
+import numpy as np
+
+from wfssbkg import (
+    StepError,
+    background,
+    cli,
+    combine,
+    exposures,
+    lock,
+    parallel,
+    products,
+    sample,
+    selection,
+)
 from wfssbkg.config import fingerprint
 from wfssbkg.layout import Folder
 from wfssbkg.sample import Exposure
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 
 def make_background(run: cli.Run, folder: Folder) -> None:
@@ -45,7 +60,7 @@ def make_background(run: cli.Run, folder: Folder) -> None:
         left = background.difference_of_halves(config, accepted, common)
     *images, information = background.combine_all(config, accepted, common)
     combined = products.Background(*images, table)
-    folder.remove_cells()
+    folder.remove_findings()
     stripes_left = background.destripe(
         config, combined.sci, chance, along_x=folder.combination.along_x
     )
@@ -87,9 +102,10 @@ def is_current(folder: Folder, names: list[str], settings: str) -> bool:
 def report(folder: Folder, combined: products.Background, accepted: list[Exposure]) -> None:
     """Say what the background is made of."""
     empty = combined.number[products.science_pixels(combined.sci.shape)] == 0
+    uncertainty = np.nanmedian(combined.err[::3, ::3])
     cli.say(f"{len(accepted)} exposures combined into {folder.background}")
     cli.say(
-        f"median uncertainty {np.nanmedian(combined.err):.2%} a pixel, "
+        f"median uncertainty {uncertainty:.2%} a pixel, "
         f"{empty.mean():.2%} of the pixels without data"
     )
 
@@ -97,12 +113,13 @@ def report(folder: Folder, combined: products.Background, accepted: list[Exposur
 def main() -> int:
     """Walk the combinations."""
     run = cli.start(__doc__)
+    parallel.prepare(sample.load, compute=run.config.compute, need_gb=background.WORKER_GB)
     for folder in run.folders:
         with run.attempt(folder), lock.hold(folder.lock):
             try:
                 make_background(run, folder)
             finally:
-                folder.remove_cells()
+                folder.remove_findings()
     return run.exit_status()
 
 

@@ -92,6 +92,7 @@ def mask_exposure(rate: Path, output: Path, combination: Combination, settings: 
         saturated=mask.saturated_length(exposure.dq, along_x=combination.along_x),
         fraction=fraction,
         settings=fingerprint(settings),
+        along_x=combination.along_x,
     )
     if not masked.is_written(output, exposure.sci, noise, bits):
         output.unlink()
@@ -148,6 +149,8 @@ def mask_combination(run: cli.Run, folder: Folder) -> None:
     fractions = table["masked_fraction"][table["status"] == exposures.ACCEPTED]
     if not len(fractions):
         raise StepError("no exposure could be masked")
+    if wanted:
+        keep_flat(run, folder, table)
     cli.say(
         f"masked fraction {np.min(fractions):.0%} to {np.max(fractions):.0%}, "
         f"median {np.median(fractions):.0%}"
@@ -201,6 +204,16 @@ def mask_each(
         failed = parallel.run(mask_exposure, again, description="masking again", **options)
     for job, outcome in failed:
         yield job[0], outcome
+
+
+def keep_flat(run: cli.Run, folder: Folder, table: Table) -> None:
+    """Keep the flat field for finalizeBackgrounds.py, by a worker that has loaded the pipeline."""
+    latest = folder.masked(exposures.latest(table))
+    options = {"compute": run.config.compute, "need_gb": WORKER_GB}
+    try:
+        parallel.begin(flatfield.flat_of, latest, folder.flat, **options)()
+    except StepError as error:
+        cli.warn(f"no flat field is kept, finalizeBackgrounds.py will ask for it again: {error}")
 
 
 def remove_rates(table: Table, folder: Folder, names: set[str]) -> None:

@@ -146,7 +146,8 @@ def refined_against(
     """Exposures, refined against a background that they have no part in."""
     members = [Exposure.of(place, name) for name in names]
     for exposure in members:
-        exposure.level, exposure.noise, exposure.pointing, _ = measure(exposure, settings.combine)
+        exposure.read_header()
+        exposure.level, exposure.noise = measure(exposure, settings.combine)
     fluxes = refine.fluxes_to_count(members, settings.combine)
     for _ in background.refine_all(settings, members, sky, None, fluxes):
         pass

@@ -151,10 +151,12 @@ def speed(table: Table, sample: accuracy.Sample, options: argparse.Namespace) ->
 
 def cut(path: Path, output: Path, rows: int) -> None:
     """A masked exposure with only the rows in the middle."""
-    with fits.open(path) as hdus:
+    with fits.open(path, do_not_scale_image_data=True) as hdus:
+        frame = len(hdus["SCI"].data)
         for hdu in hdus[1:]:
-            first = (len(hdu.data) - rows) // 2
-            hdu.data = hdu.data[first : first + rows]
+            wanted = rows * len(hdu.data) // frame  # cells may be higher than pixels
+            first = (len(hdu.data) - wanted) // 2
+            hdu.data = hdu.data[first : first + wanted]
         hdus.writeto(output)
 
 

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from wfssbkg import StepError, cells
-from wfssbkg.masked import BAD, SOURCE
 
 SHAPE = (24, 40)
 
@@ -15,10 +14,8 @@ def test_cells_are_weighted_means_along_the_dispersion(along_x):
     bad = rng.random(SHAPE) < 0.3
     bad[:4, :4] = True
     sci[bad], err[0, 0] = np.nan, np.nan
-    bits = np.where(bad, BAD, 0).astype(np.uint8)
-    bits[9, 18] |= SOURCE
-    value, noise, source = cells.average(sci, err, bits, along_x=along_x)
-    assert value.shape == noise.shape == source.shape == cells.shape(SHAPE, along_x=along_x)
+    value, noise = cells.average(sci, err, bad, along_x=along_x)
+    assert value.shape == noise.shape == cells.shape(SHAPE, along_x=along_x)
     assert value.dtype == noise.dtype == np.float32
     pixels = np.s_[7, 8:12] if along_x else np.s_[8:12, 7]
     place = (7, 2) if along_x else (2, 7)
@@ -29,7 +26,14 @@ def test_cells_are_weighted_means_along_the_dispersion(along_x):
     assert np.isnan([noise[0, 0], value[0, 0]]).all()
     assert cells.weight(noise)[0, 0] == 0
     assert cells.weight(noise)[place] == pytest.approx(inverse.sum(), rel=1e-5)
-    assert np.argwhere(source).tolist() == [[9, 4] if along_x else [2, 18]]
+
+
+@pytest.mark.parametrize("along_x", [True, False])
+def test_a_cell_has_a_source_where_one_of_its_pixels_has(along_x):
+    rows = np.zeros((30, 40), dtype=bool)
+    rows[15, 18] = True
+    found = cells.any_of(rows[6:], along_x=along_x)  # of a part of an array as well
+    assert np.argwhere(found).tolist() == [[9, 4] if along_x else [2, 18]]
 
 
 @pytest.mark.parametrize("along_x", [True, False])
@@ -45,7 +49,7 @@ def test_expanded_cells_cover_their_pixels(along_x):
 def test_a_frame_that_does_not_divide_is_an_error():
     image = np.ones((24, 38), dtype=np.float32)
     with pytest.raises(StepError, match="38 x 24"):
-        cells.average(image, image, np.zeros((24, 38), np.uint8), along_x=True)
+        cells.average(image, image, np.zeros((24, 38), bool), along_x=True)
 
 
 @pytest.mark.parametrize("bins", [(1, 1), (2, 3), (5, 7), (24, 40)])

@@ -107,7 +107,7 @@ def test_a_cluster_gives_the_same_to_the_last_bit(finished, archive, dask, tmp_p
     assert folder.finished.exists()
 
 
-@pytest.mark.parametrize("moment", ["*_masked.fits", "*_cells.fits"])
+@pytest.mark.parametrize("moment", ["*_masked.fits", "*_findings.fits"])
 def test_a_worker_that_is_killed_changes_nothing(finished, archive, tmp_path, moment):
     """Its nanny with it, so that none takes its place, once the first file of a kind is there."""
     (tmp_path / "dask").mkdir()

@@ -43,7 +43,7 @@ def no_debris(*folders):
     for folder in folders:
         hidden = [path.name for path in folder.rglob(".*")]
         assert not hidden
-        assert not [*folder.rglob("*_cells.fits"), *folder.rglob("compared_*.fits")]
+        assert not [*folder.rglob("*_findings.fits"), *folder.rglob("compared_*.fits")]
 
 
 # ---- rate files
@@ -162,7 +162,8 @@ def test_the_sound_exposures_beside_spoilt_ones_are_masked(spoilt):
     names = exposures.fates(exposures.read(folder.table))[exposures.ACCEPTED]
     assert names == [copy_name(len(RATE_FAULTS) + more) for more in (1, 2)]
     made = [path.name for path in sorted(folder.path.iterdir())]
-    assert made == [folder.table.name, *(folder.masked(name).name for name in names)]
+    masks = [folder.masked(name).name for name in names]
+    assert made == [folder.table.name, folder.flat.name, *masks]
 
 
 def test_pixels_without_an_uncertainty_are_bad(spoilt):
@@ -414,6 +415,16 @@ def test_masks_of_other_settings_are_not_combined(finished, archive, tmp_path):
     says(done, "was made with other settings of mask than the config has. Run makeMask.py first")
 
 
+def copied(finished, archive, place):
+    """A folder with all that is made of one combination, but for the rate files."""
+    folder = finished[1][0]
+    shutil.copytree(
+        folder.path, place / "work" / NAMES[0], ignore=shutil.ignore_patterns("*_rate.fits")
+    )
+    config_file = archive.config(place, gratings=["GR150C"])
+    return config_file, folder_of(config_file)
+
+
 def test_one_combination_with_spoilt_files_does_not_stop_the_other(finished, archive, tmp_path):
     """A background that is cut short, and a finished file that is: each is noticed."""
     _, folders, _ = finished
@@ -438,8 +449,45 @@ def test_one_combination_with_spoilt_files_does_not_stop_the_other(finished, arc
 
 def test_a_masked_exposure_that_vanished_before_the_end_is_named(tmp_path):
     gone = tmp_path / "jw_masked.fits"
-    with pytest.raises(StepError, match=r"jw_masked\.fits.*Run makeMask\.py again"):
-        flatfield.flat_of(gone)
+    with pytest.raises(StepError, match=r"jw_masked\.fits.*run makeMask\.py again"):
+        flatfield.flat_of(gone, tmp_path / "flat.fits")
+
+
+@pytest.mark.parametrize("kept", ["whole", "truncated", "of another exposure", "gone"])
+def test_the_flat_field_that_is_kept_is_used_if_it_is_the_right_one(
+    finished, archive, tmp_path, kept
+):
+    """CRDS and the pipeline are asked again only where it is not."""
+    config_file, folder = copied(finished, archive, tmp_path)
+    if kept == "truncated":
+        folder.flat.write_bytes(folder.flat.read_bytes()[:-2880])
+    elif kept == "of another exposure":
+        header(R_FLAT="crds://another.fits")(folder.flat)
+    elif kept == "gone":
+        folder.flat.unlink()
+    nowhere = {"CRDS_PATH": str(tmp_path / "crds")} if kept == "whole" else {}
+    done = archive.run("finalizeBackgrounds.py", config_file, "--overwrite", **nowhere)
+    assert done.returncode == 0, done.stdout + done.stderr
+    expected = finished[1][0]
+    for ours, theirs in (
+        (fits.getdata(folder.flat, "FLAT"), fits.getdata(expected.flat, "FLAT")),
+        (fits.getdata(folder.finished_unflat), fits.getdata(expected.finished_unflat)),
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_masked_exposures_without_cells_are_made_anew(finished, archive, tmp_path):
+    """Those that an earlier version made."""
+    config_file, folder = copied(finished, archive, tmp_path)
+    name = exposures.fates(exposures.read(folder.table))[exposures.ACCEPTED][0]
+    shutil.copy(finished[1][0].rate(name), folder.rate(name))
+    without("NOISE")(folder.masked(name))
+    done = archive.run("makeBackgrounds.py", config_file, "--overwrite")
+    says(done, f"{name} failed", "no extension NOISE", "run makeMask.py again")
+    done = archive.run("makeMask.py", config_file)
+    says(done, "1 masked")
+    assert masked.is_current(folder.masked(name), rate=folder.rate(name), settings=fingerprint(
+        config.read(config_file).mask))  # fmt: skip
 
 
 @pytest.mark.parametrize("damage", ["truncated", "a folder"])

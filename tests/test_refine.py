@@ -16,7 +16,7 @@ def outcome(name, *, noise, crowding=1.0, structure=0.05):
     faintest = traces.COUNTED * noise / traces.gain(SETTINGS.trace_scales[0])
     sources = np.where(faintest <= FLUXES, np.round(numbers), np.nan)
     nothing = np.zeros((4, 8), dtype=np.float32)
-    exposure = Exposure(name, *[None] * 4, along_x=True, noise=noise)
+    exposure = Exposure(name, *[None] * 3, along_x=True, noise=noise)
     structure *= noise / LEVEL
     return exposure, refine.Findings(LEVEL, structure, sources, nothing, nothing)
 
@@ -65,7 +65,7 @@ def test_structure_that_the_sky_itself_may_have_is_no_reason():
 
 
 def test_fluxes_to_count_span_the_depths_of_a_sample():
-    sample = [Exposure(str(k), *[None] * 4, along_x=True, noise=0.01 * 2**k) for k in range(3)]
+    sample = [Exposure(str(k), *[None] * 3, along_x=True, noise=0.01 * 2**k) for k in range(3)]
     fluxes = refine.fluxes_to_count(sample, SETTINGS)
     faintest = traces.COUNTED * np.array([e.noise for e in sample])
     faintest /= traces.gain(SETTINGS.trace_scales[0])

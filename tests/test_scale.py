@@ -3,14 +3,13 @@
 import json
 import shutil
 
-import numpy as np
 import pytest
 from astropy.io import fits
 
 from benchmarks import accuracy, scale
 from demo import server
 from tests.conftest import NAMES, SCRIPTS, Archive
-from wfssbkg import cellfiles, cli, config, exposures, masked
+from wfssbkg import cli, config, exposures, masked
 from wfssbkg.background import all_bands
 from wfssbkg.layout import Combination, Folder
 from wfssbkg.sample import Exposure
@@ -134,14 +133,12 @@ def test_files_of_the_user_are_never_removed(archive, finished, tmp_path):
     assert times(folder_of(tmp_path), "*_rate.fits") == before
 
 
-def test_disk_an_exposure_takes(finished, tmp_path):
+def test_disk_an_exposure_takes(finished):
     """Its files as they are in a run on small frames; a full frame has 64 times their pixels."""
     folder = finished[1][0]
     name = exposures.fates(exposures.read(folder.table))[exposures.ACCEPTED][0]
-    value = np.ones((256, 64), dtype=np.float32)
-    cellfiles.write_cells(tmp_path / "cells.fits", value, value)
     total = 0
-    for path in (folder.masked(name), folder.refined(name), tmp_path / "cells.fits"):
+    for path in (folder.masked(name), folder.refined(name)):
         with fits.open(path) as hdus:
             places = [hdu.fileinfo() for hdu in hdus]
             total += sum(

@@ -142,7 +142,7 @@ def test_any_number_of_workers_gives_the_same_to_the_last_bit(finished, archive,
 def test_cells_are_gone_in_the_end(finished):
     for folder in finished[1]:
         assert list(folder.path.glob("*_refined.fits"))
-        assert not list(folder.path.glob("*_cells.fits"))
+        assert not list(folder.path.glob("*_findings.fits"))
 
 
 def test_finished_files_are_reference_files(finished):

@@ -1,5 +1,8 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
 
 from wfssbkg import traces
 from wfssbkg.cells import SIZE
@@ -106,3 +109,14 @@ def test_faint_light_is_found_in_the_dithers_together():
     for (image, _), found, place in zip(members, light, truth, strict=True):
         left = (image - found)[place].mean()
         assert abs(left) < 0.15 * SIGMA
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 2), st.booleans())
+def test_sources_are_counted_as_by_scipy(seed, width, with_ties):
+    rng = np.random.default_rng(seed)
+    image = ndimage.gaussian_filter(rng.standard_normal(rng.integers(1, 50, 2)), width)
+    image = np.round(image, 1) if with_ties else image
+    limits = np.sort(rng.uniform(image.min() - 0.1, image.max() + 0.1, 6))
+    expected = [ndimage.label(image > limit)[1] for limit in limits]
+    assert traces.count(image, limits).tolist() == expected
+    assert len(traces.count(image, limits[:0])) == 0

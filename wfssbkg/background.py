@@ -106,7 +106,7 @@ def combine_band(
         values[number], noise[number], unusable = read(rows, common)
         bad &= unusable
         some = noise[number, :: cells.SIZE]  # enough to tell the shares
-        counted = some**-2.0 if weighted else np.isfinite(some)
+        counted = 1 / np.square(some) if weighted else np.isfinite(some)
         information[0, number] = np.nansum(counted, dtype=np.float64)
     if weighted:
         return *combine.weighted_mean(values, noise, settings.clip_sigma), bad, information

@@ -1,4 +1,4 @@
-"""What makeBackgrounds.py writes down of each exposure while it works: cells, sources, stripes."""
+"""Cells in FITS files, as 16-bit integers: those of an exposure, and what is found in them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from astropy.io import fits
 
 from wfssbkg import files
 
+OF_CELLS = "VALUE", "NOISE"
 SCRIPT = "makeBackgrounds.py"
 _LARGEST = 2**15 - 1  # the largest 16-bit integer; one below its negative is BLANK
 
 
-def write_cells(path: Path, value: np.ndarray, noise: np.ndarray) -> None:
+def of_cells(value: np.ndarray, noise: np.ndarray) -> list[fits.ImageHDU]:
     """
-    Write the cells of an exposure, from `wfssbkg.cells.average`, in half the space of float32.
+    The cells of an exposure, from `wfssbkg.cells.average`, in half the space of float32.
 
     The values are kept to 1/32 of the typical noise, to 1024 times it; the noise to 1/4096 of what
     is typical. A cell 16 times as noisy as that, which counts for nothing, becomes NaN.
@@ -27,16 +28,14 @@ def write_cells(path: Path, value: np.ndarray, noise: np.ndarray) -> None:
     if known.any():
         level, typical = (float(np.median(image[some][known])) for image in (value, noise))
     too_noisy = np.where(noise < 16 * typical, noise, np.nan)
-    images = [
-        _compact(value, level, typical / 32, "VALUE"),
-        _compact(too_noisy, 8 * typical, typical / 4096, "NOISE"),
-    ]
-    files.write(path, [fits.PrimaryHDU(), *images])
+    scales = (level, typical / 32), (8 * typical, typical / 4096)
+    images = zip((value, too_noisy), scales, OF_CELLS, strict=True)
+    return [_compact(image, *scale, name) for image, scale, name in images]
 
 
-def read_cells(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
-    """Read some rows of cells: value and noise; errors as for `wfssbkg.files.read_rows`."""
-    return files.read_rows(path, {"VALUE": rows, "NOISE": rows}, SCRIPT, expand=_expanded)
+def read(path: Path, wanted: dict[str, slice], script: str) -> list[np.ndarray]:
+    """Read some rows of some images; parameters and errors as for `wfssbkg.files.read_rows`."""
+    return files.read_rows(path, wanted, script, expand=_expanded)
 
 
 def write_refined(
@@ -60,25 +59,33 @@ def write_refined(
     # The scale is the same each time, for a reader who remembers the header of the former file.
     step = noise / 4096 if np.isfinite(noise) else 1.0
     light = _compact(np.where(source, np.nan, light), 0.0, step, "LIGHT")
-    files.write(path, [fits.PrimaryHDU(), light, fits.ImageHDU(stripes, name="STRIPES")])
+    hdus = [fits.PrimaryHDU(), light, fits.ImageHDU(stripes, name="STRIPES")]
+    files.write(
+        path, hdus, output_verify="ignore"
+    )  # all of it is ours; saves a quarter of the time
 
 
 def read_refined(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
-    """Read some rows of cells: source (bool), light; and all stripes; errors as above."""
-    wanted = {"LIGHT": rows, "STRIPES": slice(None)}
-    light, stripes = files.read_rows(path, wanted, SCRIPT, expand=_expanded)
-    source = np.isnan(light)
-    light[source] = 0
-    return [source, light, stripes]
+    """Read some rows of cells: light, NaN where there is a source; and all stripes."""
+    return read(path, {"LIGHT": rows, "STRIPES": slice(None)}, SCRIPT)
 
 
 def _compact(image: np.ndarray, zero: float, step: float, name: str) -> fits.ImageHDU:
     """An image as 16-bit integers, with the scale in the header; NaN becomes BLANK."""
-    numbers = np.clip(np.round((image - zero) / step), -_LARGEST, _LARGEST)
-    numbers[np.isnan(image)] = -_LARGEST - 1
-    hdu = fits.ImageHDU(numbers.astype(np.int16), name=name)
+    hdu = fits.ImageHDU(_numbers(image, np.float32(zero), np.float32(step)), name=name)
     hdu.header.update({"BSCALE": step, "BZERO": zero, "BLANK": -_LARGEST - 1})
     return hdu
+
+
+@numba.njit(cache=True)
+def _numbers(image: np.ndarray, zero: float, step: float) -> np.ndarray:
+    numbers = np.empty(image.shape, dtype=np.int16)
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            # An integer of NaN would be any; it is not taken.
+            number = min(max(np.rint((image[y, x] - zero) / step), -_LARGEST), _LARGEST)
+            numbers[y, x] = np.int16(number) if number == number else np.int16(-_LARGEST - 1)
+    return numbers
 
 
 @numba.njit(cache=True)

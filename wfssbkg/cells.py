@@ -6,7 +6,6 @@ import numba
 import numpy as np
 
 from wfssbkg import StepError
-from wfssbkg.masked import BAD, SOURCE
 
 # px; traces are tens of pixels long, zeroth orders about this long. Direct images, whose sources
 # have no direction, have their cells along y, so that each column keeps its own stripes.
@@ -14,16 +13,16 @@ SIZE = 4
 
 
 def average(
-    sci: np.ndarray, err: np.ndarray, bits: np.ndarray, *, along_x: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    sci: np.ndarray, err: np.ndarray, bad: np.ndarray, *, along_x: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """
     Averages of a masked exposure over cells, weighted by 1/err^2.
 
     Parameters
     ----------
     sci, err : (ny, nx) float32 arrays
-    bits : (ny, nx) uint8 array
-        BAD and SOURCE of `wfssbkg.masked`. Bad pixels do not count.
+    bad : (ny, nx) bool array
+        Pixels that do not count.
     along_x : bool
         Whether the grism disperses along x: cells are then SIZE pixels wide, otherwise high.
 
@@ -31,8 +30,6 @@ def average(
     -------
     value, noise : float32 arrays
         A cell each; NaN where no pixel counts.
-    source : bool array
-        Cells with a pixel of a source.
 
     Raises
     ------
@@ -42,31 +39,36 @@ def average(
     ny, nx = sci.shape
     if ny % SIZE or nx % SIZE:
         raise StepError(f"the frame is {nx} x {ny} pixels, expected multiples of {SIZE}")
-    return _average(sci, err, bits, pixels(along_x=along_x))
+    return _average(sci, err, bad, pixels(along_x=along_x))
 
 
 @numba.njit(cache=True)
 def _average(
-    sci: np.ndarray, err: np.ndarray, bits: np.ndarray, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    sci: np.ndarray, err: np.ndarray, bad: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = sci.shape[0] // size[0], sci.shape[1] // size[1]
     value, noise = np.empty((2, rows, columns), dtype=np.float32)
-    source = np.zeros((rows, columns), dtype=np.bool_)
     for row in range(rows):
         for column in range(columns):
             total, information = 0.0, 0.0
             for y in range(row * size[0], (row + 1) * size[0]):
                 for x in range(column * size[1], (column + 1) * size[1]):
-                    if bits[y, x] & SOURCE:
-                        source[row, column] = True
-                    if not bits[y, x] & BAD and err[y, x] > 0:
+                    if not bad[y, x] and err[y, x] > 0:
                         weight = 1 / np.float64(err[y, x]) ** 2
                         total += sci[y, x] * weight
                         information += weight
             known = information > 0
             value[row, column] = total / information if known else np.nan
             noise[row, column] = 1 / np.sqrt(information) if known else np.nan
-    return value, noise, source
+    return value, noise
+
+
+def any_of(image: np.ndarray, *, along_x: bool) -> np.ndarray:
+    """Cells with a pixel that is True in a bool image."""
+    ny, nx = image.shape
+    if along_x:  # as many bytes as a cell are looked at in one go
+        return np.ascontiguousarray(image).view(f"u{SIZE}") != 0
+    return image.reshape(ny // SIZE, SIZE, nx).any(axis=1)
 
 
 def weight(noise: np.ndarray) -> np.ndarray:

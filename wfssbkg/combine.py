@@ -57,40 +57,54 @@ def sky_level(
     return level
 
 
+def some(image: np.ndarray) -> np.ndarray:
+    """Every seventh value of an image: enough to fit a level to."""
+    return image.ravel()[::7]
+
+
 def fit_level(value: np.ndarray, weight: np.ndarray, background: np.ndarray) -> float:
     """
     The factor that fits the background to an exposure best.
 
     Parameters
     ----------
-    value, weight : (ny, nx) float arrays
-        Exposure, DN/s, and 1/noise^2; weight 0 where it does not count.
-    background : (ny, nx) float array
+    value, weight : (n,) float arrays
+        `some` of the exposure, DN/s, and of 1/noise^2; weight 0 where it does not count.
+    background : (n,) float array
         NaN where it is not known.
 
     Returns
     -------
     float
-        DN/s. Weighted least squares over every seventh value, without those more than 3 sigma
-        off: their number, not their noise, limits the fit.
+        DN/s. Weighted least squares without values more than 3 sigma off: their number, not
+        their noise, limits the fit.
 
     Raises
     ------
     StepError
         If no value is left, or the background does not fit.
     """
-    some = [image.ravel()[::7].astype(np.float64) for image in (value, background, weight)]
-    counts = (some[2] > 0) & np.isfinite(some[1])
-    y, x, weight = (image[counts] for image in some)
+    counts = (weight > 0) & np.isfinite(background)
+    y, x, weight = (part[counts].astype(np.float64) for part in (value, background, weight))
     if not len(y):
         raise StepError("nothing is left unmasked to fit the level to")
-    level = float(np.median(y / x))
+    level = float(np.median(y[::3] / x[::3]))  # to begin with
     for _ in range(3):
-        kept = weight * np.square(y - level * x) < 9
-        if not kept.any():
+        level = _fitted(y, x, weight, level)
+        if not np.isfinite(level):
             raise StepError("the background does not fit this exposure anywhere")
-        level = float((weight * x * y)[kept].sum() / (weight * x * x)[kept].sum())
     return level
+
+
+@numba.njit(cache=True, error_model="numpy", fastmath={"reassoc"})
+def _fitted(y: np.ndarray, x: np.ndarray, weight: np.ndarray, level: float) -> float:
+    """The weighted least-squares factor of the values within 3 sigma of a level; NaN if none is."""
+    top, bottom = 0.0, 0.0
+    for k in range(len(y)):
+        near = weight[k] * (y[k] - level * x[k]) ** 2 < 9
+        top += weight[k] * x[k] * y[k] if near else 0.0
+        bottom += weight[k] * x[k] * x[k] if near else 0.0
+    return top / bottom
 
 
 def shares(information: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import bottleneck as bn
 import numpy as np
 from astropy.table import Table, vstack
 
-from wfssbkg import StepError, exposures, fields, flatfield, masked, parallel, products, residual
+from wfssbkg import StepError, exposures, fields, flatfield, parallel, products, residual
 from wfssbkg import crossvalidation as cross
 from wfssbkg.background import WORKER_GB
 from wfssbkg.config import Config
@@ -356,7 +356,7 @@ def draw_small(
     """The pictures of exposures: the cross-validated figure, if there is one; rejected: none."""
     members = [exposure for exposure in members if exposure.name in found]
     for exposure in members:
-        exposure.pointing = fields.pointing(masked.read_headers(exposure.masked)[1])
+        exposure.read_header()
     groups = fields.members([exposure.pointing for exposure in members])
     field_of = {k: n for n, numbers in enumerate(groups) for k in numbers}
     accepted = exposures.fates(comparison.background.inputs)[exposures.ACCEPTED]

@@ -96,7 +96,7 @@ def sample(config: Config, folder: Folder, inputs: Table) -> Sample:
     for row in accepted:
         exposure = Exposure.of(folder, str(row["productFilename"]))
         try:
-            exposure.pointing = fields.pointing(masked.read_headers(exposure.masked)[1])
+            exposure.read_header()
         except StepError:  # gone, or spoilt
             continue
         exposure.level = float(row["level"])
@@ -122,9 +122,9 @@ def stripes_of(exposure: Exposure) -> tuple[np.ndarray, np.ndarray]:
     noise, information : (4, columns) float32 arrays
         Relative to its level, and 1/noise^2 of that.
     """
-    source, _, noise = cellfiles.read_refined(exposure.refined)
-    _, spread, _ = cells.average(*masked.read(exposure.masked), along_x=exposure.along_x)
-    weight = np.where(source, 0, cells.weight(spread))
+    light, noise = cellfiles.read_refined(exposure.refined)
+    _, spread = masked.read_cells(exposure.masked)
+    weight = np.where(np.isnan(light), 0, cells.weight(spread))
     _, information = stripes.of_exposure(np.zeros_like(weight), weight)
     level = np.float32(exposure.level)
     return noise / level, information * level**2

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.table import Column, Table
 
 from wfssbkg import StepError, __version__, files
 from wfssbkg.layout import Folder
+
+if TYPE_CHECKING:  # imported where it is used: it takes a while, in which workers can start
+    from astropy.table import Column, Table
 
 # What can become of an exposure.
 ACCEPTED = "accepted"  # takes part in the background
@@ -59,6 +61,8 @@ def new(rows: Iterable[Mapping[str, Any]]) -> Table:
     `~astropy.table.Table`
         With the columns of `COLUMNS`, sorted by file name.
     """
+    from astropy.table import Table
+
     rows = sorted(rows, key=lambda row: row["productFilename"])
     table = Table()
     for name, (kind, unit, description) in COLUMNS.items():
@@ -84,6 +88,8 @@ def read(path: Path) -> Table:
     StepError
         If there is none, or it cannot be read: run queryData.py first.
     """
+    from astropy.table import Table
+
     if not path.exists():
         raise StepError(f"{path} does not exist. Run queryData.py first")
     try:
@@ -120,6 +126,8 @@ def write(table: Table, path: Path, qdate: str | None = None) -> None:
 
 def _column(values: np.ndarray, name: str) -> Column:
     """A column of a file as one of the table: text as Python strings, numbers in native order."""
+    from astropy.table import Column
+
     kind, unit, description = COLUMNS[name]
     if kind == "str":
         values = np.array([str(value).strip() for value in values], dtype=object)
@@ -132,6 +140,8 @@ def _column(values: np.ndarray, name: str) -> Column:
 
 def to_hdu(table: Table) -> fits.BinTableHDU:
     """The exposure table as an extension of a FITS file."""
+    from astropy.table import Table
+
     plain = Table()
     for name, (kind, _, _) in COLUMNS.items():
         values = np.asarray(table[name])

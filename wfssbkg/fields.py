@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,9 +46,14 @@ def pointing(header: fits.Header) -> Pointing:
 
 
 def _wcs(made: Pointing) -> WCS:
+    return _wcs_of(tuple(made.items()))
+
+
+@lru_cache(maxsize=4096)  # a ms each, and they are grouped several times
+def _wcs_of(cards: tuple[tuple[str, str | float], ...]) -> WCS:
     from astropy.wcs import WCS  # it imports all of astropy.coordinates, which few scripts need
 
-    return WCS(fits.Header(made))
+    return WCS(fits.Header(cards))
 
 
 def group(

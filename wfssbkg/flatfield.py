@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from wfssbkg import StepError, fields, rate
+from wfssbkg import StepError, fields, files, masked, rate
 from wfssbkg.files import first_line, opened
 from wfssbkg.layout import Combination
 
@@ -29,6 +29,11 @@ CRDS_DEFAULTS = {
 # Checking every keyword against its schema as it is set is for files that are to be archived, and
 # takes a tenth of the time (environment variable of stdatamodels).
 MODEL_DEFAULTS = {"VALIDATE_ON_ASSIGNMENT": "false"}
+
+
+# Keywords of the flat field, of the context in which CRDS chose it, of the versions of CRDS and of
+# the pipeline.
+USED = "R_FLAT", "CRDS_CTX", "CRDS_VER", "CAL_VER"
 
 
 class PipelineError(StepError):
@@ -106,7 +111,7 @@ def flat_field(
         )
 
 
-def flat_of(exposure: Path) -> tuple[np.ndarray, dict[str, str]]:
+def flat_of(exposure: Path, kept: Path) -> tuple[np.ndarray, dict[str, str]]:
     """
     The flat field that a masked exposure was divided by.
 
@@ -115,24 +120,44 @@ def flat_of(exposure: Path) -> tuple[np.ndarray, dict[str, str]]:
     exposure : `~pathlib.Path`
         CRDS is asked in the context in which it was flat-fielded, so that what was divided out is
         what can be put back.
+    kept : `~pathlib.Path`
+        Where it is kept: the pipeline is asked only if this file has another one, or none.
 
     Returns
     -------
     flat : (ny, nx) float32 array
         What the pipeline multiplies by when it puts the flat field back; 1 where it has none.
     used : dict
-        R_FLAT and CRDS_CTX.
+        R_FLAT, CRDS_CTX, CRDS_VER and CAL_VER.
 
     Raises
     ------
     StepError
         If there is no flat field.
     """
+    found = read_kept(kept, exposure)
+    if found:
+        return found
     model, context = _model(exposure, 1.0)
     with _call_step(model, name=exposure.name, context=context, inverse=True) as result:
         # The step blanks pixels that have no flat field.
         flat = np.where(np.isfinite(result.data), result.data, np.float32(1))
-        return flat, _used(result)
+        used = _used(result)
+    files.write(kept, [fits.PrimaryHDU(header=fits.Header(used)), fits.ImageHDU(flat, name="FLAT")])
+    return flat, used
+
+
+def read_kept(kept: Path, exposure: Path) -> tuple[np.ndarray, dict[str, str]] | None:
+    """What `flat_of` keeps, if it is there and of an exposure; else None."""
+    header, _ = masked.read_headers(exposure)
+    try:
+        with opened(kept) as hdus:
+            files.check_whole(kept, hdus)
+            used = {key: hdus[0].header[key] for key in USED}
+            flat = hdus["FLAT"].data.astype(np.float32)
+    except (StepError, KeyError):
+        return None
+    return (flat, used) if all(header.get(key) == used[key] for key in USED) else None
 
 
 def official_background(exposure: Path) -> tuple[np.ndarray, str]:
@@ -256,9 +281,11 @@ def _crds_context(context: str | None) -> Iterator[None]:
 
 
 def _used(model) -> dict[str, str]:  # noqa: ANN001
-    return {
-        "R_FLAT": str(model.meta.ref_file.flat.name),
-        "CRDS_CTX": str(model.meta.ref_file.crds.context_used),
-        "CRDS_VER": str(model.meta.ref_file.crds.sw_version),
-        "CAL_VER": str(model.meta.calibration_software_version),
-    }
+    references = model.meta.ref_file
+    values = (
+        references.flat.name,
+        references.crds.context_used,
+        references.crds.sw_version,
+        model.meta.calibration_software_version,
+    )
+    return {key: str(value) for key, value in zip(USED, values, strict=True)}

@@ -84,6 +84,11 @@ class Folder:
         """The flat-fielded, masked exposure made of the rate file `filename`."""
         return self.path / (filename.removesuffix("_rate.fits") + "_masked.fits")
 
+    @property
+    def flat(self) -> Path:
+        """The flat field that the latest exposure was divided by."""
+        return self.path / "flat.fits"
+
     def refined(self, filename: str) -> Path:
         """The refined mask, faint light and stripes of an exposure, from makeBackgrounds.py."""
         return self.path / (filename.removesuffix("_rate.fits") + "_refined.fits")
@@ -92,15 +97,10 @@ class Folder:
         """What will be the refined file of an exposure when its field is done."""
         return self.path / (filename.removesuffix("_rate.fits") + "_findings.fits")
 
-    def cells(self, filename: str) -> Path:
-        """An exposure averaged over cells, there while makeBackgrounds.py works."""
-        return self.path / (filename.removesuffix("_rate.fits") + "_cells.fits")
-
-    def remove_cells(self) -> None:
+    def remove_findings(self) -> None:
         """Remove what makeBackgrounds.py needs only while it works."""
-        for pattern in ("*_cells.fits", "*_findings.fits"):
-            for path in self.path.glob(pattern):
-                path.unlink(missing_ok=True)
+        for path in self.path.glob("*_findings.fits"):
+            path.unlink(missing_ok=True)
 
     def compared(self, name: str) -> Path:
         """A background to score exposures on, there while compareBackgrounds.py works."""

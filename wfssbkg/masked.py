@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from wfssbkg import StepError, __version__, files
+from wfssbkg import StepError, __version__, cellfiles, cells, files
 from wfssbkg.fields import Pointing
 
 # Bits of the MASK extension; a pixel counts in the background where none is set.
 BAD, SOURCE = 1, 2
+EXTENSIONS = ("SCI", "ERR", "MASK", *cellfiles.OF_CELLS)
 SCRIPT = "makeMask.py"
 _BITS = {BAD: "BAD: bad pixel or reference pixel", SOURCE: "SOURCE: light of a source"}
 
@@ -27,9 +28,10 @@ def write(
     saturated: int,
     fraction: float,
     settings: str,
+    along_x: bool,
 ) -> None:
     """
-    Write a masked exposure.
+    Write a masked exposure, with its cells: few scripts need all of its pixels.
 
     Parameters
     ----------
@@ -48,6 +50,8 @@ def write(
         Masked part of the science pixels.
     settings : str
         Fingerprint of the settings it was made with.
+    along_x : bool
+        Whether the grism disperses along x.
     """
     primary = _primary(path, header, settings)
     primary.header["SATLEN"] = (saturated, "px of trace saturated from the first group on")
@@ -57,6 +61,7 @@ def write(
         fits.ImageHDU(np.asarray(sci, dtype=np.float32), name="SCI"),
         fits.ImageHDU(np.asarray(err, dtype=np.float32), name="ERR"),
         fits.ImageHDU(np.asarray(mask, dtype=np.uint8), name="MASK"),
+        *cellfiles.of_cells(*cells.average(sci, err, mask & BAD > 0, along_x=along_x)),
     ]
     hdus[1].header.update(pointing)
     hdus[1].header["BUNIT"] = hdus[2].header["BUNIT"] = "DN/s"
@@ -121,7 +126,13 @@ def is_current(path: Path, *, rate: Path, settings: str) -> bool:
         is_older = rate.exists() and path.stat().st_mtime < rate.stat().st_mtime
     except OSError:
         return False
-    return not is_older and files.made_with(path) == settings
+    if is_older:
+        return False
+    try:
+        header, _ = read_headers(path)
+    except StepError:
+        return False
+    return header.get("SETTINGS") == settings
 
 
 def read_headers(path: Path) -> tuple[fits.Header, fits.Header]:
@@ -135,7 +146,7 @@ def read_headers(path: Path) -> tuple[fits.Header, fits.Header]:
     try:
         with files.opened(path) as hdus:
             files.check_whole(path, hdus)
-            missing = [name for name in ("SCI", "ERR", "MASK") if name not in hdus]
+            missing = [name for name in EXTENSIONS if name not in hdus]
             if missing:
                 raise StepError(f"no extension {', '.join(missing)}")
             return hdus[0].header, hdus["SCI"].header
@@ -193,3 +204,35 @@ def read(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
         If the file cannot be read.
     """
     return files.read_rows(path, dict.fromkeys(("SCI", "ERR", "MASK"), rows), SCRIPT)
+
+
+def read_cells(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
+    """
+    Read some rows of the cells of a masked exposure.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+    rows : slice
+        Of cells.
+
+    Returns
+    -------
+    value, noise : float32 arrays
+        DN/s; NaN where no pixel counts.
+
+    Raises
+    ------
+    StepError
+        If the file cannot be read.
+    """
+    return cellfiles.read(path, dict.fromkeys(cellfiles.OF_CELLS, rows), SCRIPT)
+
+
+def read_sources(path: Path, rows: slice, *, along_x: bool) -> np.ndarray:
+    """Cells with a pixel of a source, in some rows of cells; errors as above."""
+    height, _ = cells.pixels(along_x=along_x)
+    first, last, _ = rows.indices(shape(path)[0] // height)
+    wanted = {"MASK": slice(first * height, last * height)}
+    (bits,) = files.read_rows(path, wanted, SCRIPT)
+    return cells.any_of(bits & np.uint8(SOURCE) > 0, along_x=along_x)

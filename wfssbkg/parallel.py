@@ -130,7 +130,9 @@ def run(
             bar.update()
 
 
-def begin(function: Callable[..., Any], *job: Any, compute: Compute) -> Callable[[], Any]:
+def begin(
+    function: Callable[..., Any], *job: Any, compute: Compute, need_gb: float = LEAST_WORKER_GB
+) -> Callable[[], Any]:
     """
     Start a job on this machine beside what this process does until it needs the result.
 
@@ -140,7 +142,8 @@ def begin(function: Callable[..., Any], *job: Any, compute: Compute) -> Callable
         A function of a module.
     *job
         Its arguments.
-    compute : `~wfssbkg.config.Compute`
+    compute, need_gb
+        As for `run`; with those of jobs before, it is done by one of their workers.
 
     Returns
     -------
@@ -148,7 +151,7 @@ def begin(function: Callable[..., Any], *job: Any, compute: Compute) -> Callable
         Waits for what the function returns, or raises its `StepError`. With a single worker, or
         those of a cluster, or if the worker is killed, it calls the function here and now.
     """
-    workers, _ = capacity(compute)
+    workers, _ = capacity(compute, need_gb=need_gb)
     if compute.scheduler != LOCAL or workers == 1:
         return partial(function, *job)
     _keep_memory()
@@ -162,6 +165,23 @@ def begin(function: Callable[..., Any], *job: Any, compute: Compute) -> Callable
             return function(*job)
 
     return result
+
+
+def prepare(function: Callable[[], Any], *, compute: Compute, need_gb: float) -> None:
+    """
+    Start the workers on this machine, and let each call a function beside what this process does.
+
+    Parameters
+    ----------
+    function : callable
+        A function of a module that loads what the jobs to come need.
+    compute, need_gb
+        As for `run`.
+    """
+    workers, _ = capacity(compute, need_gb=need_gb)
+    if compute.scheduler == LOCAL and workers > 1:
+        for _ in range(workers):
+            begin(function, compute=compute, need_gb=need_gb)
 
 
 def _in_parallel(

@@ -8,16 +8,18 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.io import fits
-from astropy.table import Table
-from astropy.time import Time
 from pydantic import BaseModel
 
 from wfssbkg import StepError, __version__, exposures, files
 from wfssbkg.config import RECOMMENDED_FILTERS
 from wfssbkg.layout import Combination
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 # Bits of the DQ extension, with names of the JWST pipeline: it ORs them into the exposures it
 # subtracts the background from, so that none of them may be DO_NOT_USE.
@@ -466,5 +468,7 @@ def _dates(inputs: Table) -> tuple[str, str]:
     mjd = mjd[np.isfinite(mjd)]
     if not len(mjd):
         return "unknown", "unknown"
+    from astropy.time import Time
+
     days = Time([mjd.min(), mjd.max()], format="mjd").strftime("%Y-%m-%d")
     return str(days[0]), str(days[1])

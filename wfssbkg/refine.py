@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import bottleneck as bn
+import numba
 import numpy as np
 
-from wfssbkg import StepError, cellfiles, cells, combine, stripes, traces
+from wfssbkg import StepError, cellfiles, cells, combine, masked, stripes, traces
 from wfssbkg.config import Combine
 from wfssbkg.sample import Exposure
 
@@ -102,13 +103,15 @@ def _examine(
     settings: Combine,
 ) -> tuple[Findings, np.ndarray, np.ndarray, np.ndarray]:
     """Findings; and residual, weight and sources, with the dispersion along the second axis."""
-    value, noise = cellfiles.read_cells(exposure.cells)
-    source, light, own = exposure.found(slice(None), common)
-    weight = cells.weight(noise)
-    level = combine.fit_level(value - light - own, np.where(source, 0, weight), background)
-    residual = value - np.float32(level) * background
-    weight = np.where(np.isfinite(residual), weight, 0)
-    residual = np.where(weight > 0, residual, 0)
+    value, noise = masked.read_cells(exposure.masked)
+    light, own = exposure.found(slice(None), common)
+    source = np.isnan(light)
+    light = np.where(source, 0, light)
+    sky, unknown, sigma, known = (
+        combine.some(image) for image in (value - light - own, source, noise, background)
+    )
+    level = combine.fit_level(sky, np.where(unknown, 0, cells.weight(sigma)), known)
+    residual, weight = _minus(value, noise, background, np.float32(level))
 
     noise, information = stripes.of_exposure(residual - light, np.where(source, 0, weight))
     noise *= settings.remove_stripes
@@ -133,6 +136,22 @@ def _examine(
         information=information * np.float32(level) ** 2,
     )
     return findings, residual, weight, source
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _minus(
+    value: np.ndarray, noise: np.ndarray, background: np.ndarray, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cells minus the background times the level, and 1/noise^2; both 0 where not known."""
+    residual, weight = np.empty_like(value), np.empty_like(value)
+    nothing = np.float32(0)
+    for y in range(value.shape[0]):
+        for x in range(value.shape[1]):
+            left = value[y, x] - level * background[y, x]
+            known = np.isfinite(left) & (noise[y, x] > 0)
+            residual[y, x] = left if known else nothing
+            weight[y, x] = 1 / (noise[y, x] * noise[y, x]) if known else nothing
+    return residual, weight
 
 
 def _turned(image: np.ndarray, along_x: bool) -> np.ndarray:

@@ -69,8 +69,8 @@ def of_exposure(
     bad = (bits & np.uint8(masked.BAD) > 0) | ~(err > 0) | ~science
     source = bits & np.uint8(masked.SOURCE) > 0
     if refined:
-        found, *_ = cellfiles.read_refined(exposure.refined)
-        source = cells.expand(found, along_x=exposure.along_x)
+        light, _ = cellfiles.read_refined(exposure.refined)
+        source = cells.expand(np.isnan(light), along_x=exposure.along_x)
     rms, columns, rows = {}, {}, {}
     small = np.full(made_small(sci).shape, np.nan, dtype=np.float32)
     for name, whole, left, of_smoothed in _left(sci, err, ~(bad | source), backgrounds, settings):
@@ -161,10 +161,11 @@ def subtract(
     (ny, nx) float32 array
         NaN everywhere if the background does not fit.
     """
+    y, sigma, x, known = (combine.some(image) for image in (value, noise, background, counts))
     with np.errstate(divide="ignore", invalid="ignore"):
-        weight = np.where(counts, np.square(noise, dtype=np.float64) ** -1, 0)
+        weight = np.where(known, np.square(sigma, dtype=np.float64) ** -1, 0)
     try:
-        level = combine.fit_level(np.where(counts, value, 0), weight, background)
+        level = combine.fit_level(y, weight, x)
     except StepError:
         return np.full(value.shape, np.nan, dtype=np.float32)
     return np.float32(100) * (value / np.float32(level) - background)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numba
 import numpy as np
+from astropy.io import fits
 
 from wfssbkg import cellfiles, cells, combine, fields, masked, stripes, traces
 from wfssbkg.config import Combine
@@ -22,7 +23,7 @@ class Exposure:
     ----------
     name : str
         File name of the rate file.
-    masked, cells, refined, findings : `~pathlib.Path`
+    masked, refined, findings : `~pathlib.Path`
         The file of `wfssbkg.masked`, and those of `wfssbkg.cellfiles`. A refinement reads `refined`
         and writes `findings`, so that it can be done again from the start if its worker is killed.
     along_x : bool
@@ -39,7 +40,6 @@ class Exposure:
 
     name: str
     masked: Path
-    cells: Path
     refined: Path
     findings: Path
     along_x: bool
@@ -52,7 +52,7 @@ class Exposure:
     @classmethod
     def of(cls, folder: Folder, name: str) -> Exposure:
         """The exposure of a rate file."""
-        files = (folder.masked, folder.cells, folder.refined, folder.findings)
+        files = (folder.masked, folder.refined, folder.findings)
         kind = folder.combination
         return cls(name, *(file(name) for file in files), along_x=kind.along_x, direct=kind.direct)
 
@@ -78,49 +78,62 @@ class Exposure:
         """
         sci, err, bits = masked.read(self.masked, rows)
         bad = bits & np.uint8(masked.BAD) > 0
+        size = height, _ = cells.pixels(along_x=self.along_x)
         if common is None:
-            source, size = bits & np.uint8(masked.SOURCE) > 0, (1, 1)
-            spurious = np.zeros(sci.shape, dtype=np.float32)
-        else:
-            size = cells.pixels(along_x=self.along_x)
-            source, light, own = self.found(
-                slice(rows.start // size[0], rows.stop // size[0]), common
-            )
-            spurious = light + own
-        return *_normalised(sci, err, bad, source, spurious, size, np.float32(self.level)), bad
+            light, own = _of_sources(bits & np.uint8(masked.SOURCE) > 0)
+            return *_normalised(sci, err, light, own, (1, 1), np.float32(self.level), bad), bad
+        of_cells = slice(rows.start // height, rows.stop // height)
+        light, own = self.found(of_cells, common)
+        return *_normalised(sci, err, light, own, size, np.float32(self.level), bad), bad
 
     def read_cells(
         self, rows: slice, common: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As `read`, of some rows of cells."""
-        value, noise = cellfiles.read_cells(self.cells, rows)
+        value, noise = masked.read_cells(self.masked, rows)
         bad = np.isnan(noise)
-        source, light, own = self.found(rows, common)
-        level = np.float32(self.level)
-        return *_normalised(value, noise, bad, source, light + own, (1, 1), level), bad
+        light, own = self.found(rows, common)
+        return *_normalised(value, noise, light, own, (1, 1), np.float32(self.level), bad), bad
 
-    def found(
-        self, rows: slice, common: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def found(self, rows: slice, common: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """
         What the last refinement found in the exposure, in some rows of cells.
 
         Parameters
         ----------
         rows, common
-            As for `read`, but of cells.
+            As for `read`, but of cells. Before a refinement there are the sources of makeMask.py.
 
         Returns
         -------
-        source : bool array
         light, own : float32 arrays
-            Light of faint sources, and the stripes of this exposure alone, DN/s.
+            Light of faint sources, NaN where there is a source that is masked, and the stripes of
+            this exposure alone, DN/s.
         """
-        source, light, noise = cellfiles.read_refined(self.refined, rows)
         if common is None:
-            return source, light, np.zeros_like(light)
+            return _of_sources(masked.read_sources(self.masked, rows, along_x=self.along_x))
+        light, noise = cellfiles.read_refined(self.refined, rows)
         own = noise - np.float32(self.level) * common
-        return source, light, stripes.spread(own, self.cells_shape[0])[rows]
+        return light, stripes.spread(own, self.cells_shape[0], rows)
+
+    def read_header(self) -> fits.Header:
+        """
+        Note what the headers tell: pointing, saturated and shape.
+
+        Returns
+        -------
+        `~astropy.io.fits.Header`
+            The primary one.
+
+        Raises
+        ------
+        StepError
+            If the file cannot be read, or its world coordinates make no sense.
+        """
+        header, of_image = masked.read_headers(self.masked)
+        self.pointing, self.saturated = fields.pointing(of_image), header.get("SATLEN", 0)
+        self.shape = of_image["NAXIS2"], of_image["NAXIS1"]
+        return header
 
     @cached_property
     def shape(self) -> tuple[int, int]:
@@ -133,65 +146,79 @@ class Exposure:
         return cells.shape(self.shape, along_x=self.along_x)
 
 
+def _of_sources(source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `Exposure.found`, where there is no refinement yet."""
+    dark = np.zeros(source.shape, dtype=np.float32)
+    return np.where(source, np.float32(np.nan), dark), dark
+
+
 @numba.njit(cache=True)
 def _normalised(
     sci: np.ndarray,
     err: np.ndarray,
-    bad: np.ndarray,
-    source: np.ndarray,
-    spurious: np.ndarray,
+    light: np.ndarray,
+    own: np.ndarray,
     size: tuple[int, int],
     level: float,
+    bad: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """
     Value and noise in units of the level; NaN where a pixel does not count.
 
-    `source` and `spurious` are given for cells of `size` pixels, height and width.
+    `light` and `own` are as from `Exposure.found`, of cells of `size` pixels, height and width.
     """
     value, noise = np.empty_like(sci), np.empty_like(err)
+    spurious = np.empty(sci.shape[1], dtype=light.dtype)
+    unknown = np.float32(np.nan)
+    height, width = size
     for y in range(sci.shape[0]):
-        row = y // size[0]
-        for x in range(sci.shape[1]):
-            column = x // size[1]
-            counts = not bad[y, x] and not source[row, column] and 0 < err[y, x] < np.inf
-            value[y, x] = (sci[y, x] - spurious[row, column]) / level if counts else np.nan
-            noise[y, x] = err[y, x] / level if counts else np.nan
+        if y % height == 0:
+            for column in range(light.shape[1]):
+                both = light[y // height, column] + own[y // height, column]
+                for x in range(column * width, (column + 1) * width):
+                    spurious[x] = both
+        for x in range(sci.shape[1]):  # without a branch, for several pixels at a time
+            counts = (not bad[y, x]) & (spurious[x] == spurious[x])
+            counts &= (err[y, x] > 0) & (err[y, x] < np.inf)
+            value[y, x] = (sci[y, x] - spurious[x]) / level if counts else unknown
+            noise[y, x] = err[y, x] / level if counts else unknown
     return value, noise
 
 
-def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, fields.Pointing, int]:
+def load() -> None:
+    """Load the compiled code, which takes a fifth of a second in each process."""
+    image = np.ones((cells.SIZE, cells.SIZE), dtype=np.float32)
+    bad = image < 0
+    _normalised(image, image, image, image, (1, 1), np.float32(1), bad)
+    combine.weighted_mean(image[np.newaxis], image[np.newaxis], 1.0)
+
+
+def measure(exposure: Exposure, settings: Combine) -> tuple[float, float]:
     """
-    Measure an exposure; write its cells, if there is a refinement to come.
+    Measure an exposure: its cells, if there is a refinement to come.
 
     Returns
     -------
     level, noise : float
         The sky's level, from the pixels that makeMask.py left unmasked, and the noise of a
         typical pixel, DN/s.
-    pointing : dict
-    saturated : int
-        As for `Exposure`.
 
     Raises
     ------
     StepError
         If there is no level, or a file cannot be read.
     """
-    sci, err, bits = masked.read(exposure.masked)
-    header, of_image = masked.read_headers(exposure.masked)
-    pointing, saturated = fields.pointing(of_image), header.get("SATLEN", 0)
     border, sigma = settings.level_border, settings.level_sigma
     if not settings.refinements:
+        sci, _, bits = masked.read(exposure.masked)
         level = combine.sky_level(sci, bits != 0, border=(border, border), sigma=sigma)
-        return level, np.nan, pointing, saturated
-    value, noise, source = cells.average(sci, err, bits, along_x=exposure.along_x)
-    # A ninth of the cells is enough for a first guess: each refinement fits the level again.
-    some = np.s_[::3, ::3]
-    borders = (width // 3 for width in cells.shape((border, border), along_x=exposure.along_x))
+        return level, np.nan
+    value, noise = masked.read_cells(exposure.masked)
+    source = masked.read_sources(exposure.masked, slice(None), along_x=exposure.along_x)
+    # Few of the cells are enough for a first guess: each refinement fits the level again.
+    some = np.s_[::6, ::6]
+    borders = (width // 6 for width in cells.shape((border, border), along_x=exposure.along_x))
     level = combine.sky_level(
         value[some], (source | np.isnan(noise))[some], border=tuple(borders), sigma=sigma
     )
-    cellfiles.write_cells(exposure.cells, value, noise)
-    dark, typical = np.zeros(source.shape, np.float32), traces.pixel_noise(cells.weight(noise))
-    cellfiles.write_refined(exposure.refined, source, dark, dark[: stripes.AMPLIFIERS], typical)
-    return level, typical, pointing, saturated
+    return level, traces.pixel_noise(cells.weight(noise))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.table import Table
 
 from wfssbkg import StepError, background, cli, exposures, masked, parallel, refine, sample, stripes
 from wfssbkg.config import Config, fingerprint
 from wfssbkg.layout import Folder
 from wfssbkg.sample import Exposure
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 
 def refined(
@@ -70,7 +73,7 @@ def normalise(config: Config, folder: Folder, table: Table, names: list[str]) ->
         if isinstance(outcome, StepError):
             _reject(table, exposure, str(outcome))
             continue
-        exposure.level, exposure.noise, exposure.pointing, exposure.saturated = outcome
+        exposure.level, exposure.noise = outcome
         exposures.mark(
             table, exposure.name, status=exposures.ACCEPTED, reason="", level=exposure.level
         )
@@ -137,7 +140,7 @@ def _note_origins(config: Config, table: Table, members: list[Exposure]) -> None
     table["weight"][:] = np.nan
     for exposure in members:
         try:
-            header, _ = masked.read_headers(exposure.masked)
+            header = exposure.read_header()
         except StepError as error:
             exposures.mark(table, exposure.name, status=exposures.FAILED, reason=str(error))
             continue
@@ -167,7 +170,6 @@ def _still_fit(
     config: Config, folder: Folder, table: Table, members: list[Exposure]
 ) -> list[Exposure]:
     """Those of some exposures that are not rejected; says which are, and why."""
-    exposures.write(table, folder.table)
     fates = exposures.fates(table)
     names = set(fates[exposures.ACCEPTED])
     for fate in (exposures.FAILED, exposures.REJECTED):
@@ -176,6 +178,8 @@ def _still_fit(
                 tell = cli.warn if fate == exposures.FAILED else cli.say
                 tell(f"{exposure.name} {fate}: {exposures.reason(table, exposure.name)}")
     fit = [exposure for exposure in members if exposure.name in names]
+    if len(fit) < len(members):
+        exposures.write(table, folder.table)
     least = config.combine.minimum_exposures
     if len(fit) < least:
         raise StepError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import bottleneck as bn
+import numba
 import numpy as np
 from numpy.polynomial import legendre
 from scipy import ndimage
@@ -33,13 +35,29 @@ def of_exposure(residual: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, n
     information : (4, nx) float32 array
         Sum of the weights; 0 there.
     """
-    weight = np.where(np.square(residual) * weight < 9, weight, 0)
-    total, information = (
-        _per_amplifier(x).sum(axis=1, dtype=np.float64) for x in (residual * weight, weight)
-    )
-    enough = _per_amplifier(weight > 0).sum(axis=1) > 0.1 * residual.shape[0] / AMPLIFIERS
+    total, information, number = _sums(residual, weight, AMPLIFIERS)
+    enough = number > 0.1 * residual.shape[0] / AMPLIFIERS
     stripes = np.where(enough, total / np.where(enough, information, 1), 0)
     return stripes.astype(np.float32), np.where(enough, information, 0).astype(np.float32)
+
+
+@numba.njit(cache=True)
+def _sums(
+    residual: np.ndarray, weight: np.ndarray, parts: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """In each column of each part of the rows: residual times weight, weight, their number."""
+    ny, nx = residual.shape
+    total, information = np.zeros((2, parts, nx))
+    number = np.zeros((parts, nx), dtype=np.int32)
+    for y in range(ny):
+        part = y * parts // ny
+        for x in range(nx):
+            r, w = residual[y, x], weight[y, x]
+            counts = (w > 0) & (r * r * w < 9)
+            total[part, x] += np.float64(r * w) if counts else 0.0
+            information[part, x] += np.float64(w) if counts else 0.0
+            number[part, x] += counts
+    return total, information, number
 
 
 def common(stripes: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -77,7 +95,7 @@ def common(stripes: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndar
     return mean.astype(np.float32), chance.astype(np.float32)
 
 
-def spread(stripes: np.ndarray, rows: int) -> np.ndarray:
+def spread(stripes: np.ndarray, rows: int, some: slice = slice(None)) -> np.ndarray:
     """
     Stripes as an image.
 
@@ -86,12 +104,14 @@ def spread(stripes: np.ndarray, rows: int) -> np.ndarray:
     stripes : (4, nx) float array
     rows : int
         Rows of the image.
+    some : slice
+        Those that are wanted.
 
     Returns
     -------
-    (rows, nx) float array
+    (ny, nx) float array
     """
-    return stripes[np.arange(rows) * AMPLIFIERS // rows]
+    return stripes[np.arange(rows)[some] * AMPLIFIERS // rows]
 
 
 def _per_amplifier(image: np.ndarray) -> np.ndarray:
@@ -165,10 +185,10 @@ def _profiles(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     profiles, noise = [], []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # columns without any value
-        flat = rows / np.nanmedian(rows, axis=0)
+        flat = rows / bn.nanmedian(rows, axis=0)
         for block in np.array_split(flat, BLOCKS, axis=1):
-            profiles.append(np.nanmedian(block, axis=1))
-            scatter = NORMAL_MAD * np.nanmedian(np.abs(block - profiles[-1][:, np.newaxis]))
+            profiles.append(bn.nanmedian(block, axis=1))
+            scatter = NORMAL_MAD * bn.nanmedian(np.abs(block - profiles[-1][:, np.newaxis]))
             # The variance of a median of n normal values is pi/2 times that of their mean.
             noise.append(scatter * np.sqrt(np.pi / 2 / block.shape[1]))
     return np.stack(profiles, axis=1), np.array(noise)
@@ -200,8 +220,8 @@ def _columns(background: np.ndarray, *, along_x: bool) -> np.ndarray:
     """Stripes that do not vary slowly with x, (4, nx); see `of_background`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # columns without any value
-        columns = bn.nanmedian(background, axis=0)
-        rows = bn.nanmedian(background / columns, axis=1)
+        columns = _medians(background, axis=0)
+        rows = _medians(background / columns, axis=1)
         flat = background / (columns * rows[:, np.newaxis]) - 1
         parts = np.array(
             [
@@ -223,6 +243,13 @@ def _columns(background: np.ndarray, *, along_x: bool) -> np.ndarray:
     deviation = profile - mean - place * slope
     common = _weak_part(mean + own, known) + place * _weak_part(slope, known)
     return common + [_fast_part(one, kept, 3) for one, kept in zip(deviation, striped, strict=True)]
+
+
+def _medians(image: np.ndarray, axis: int) -> np.ndarray:
+    """The medians of an image along an axis, by two threads: they are most of the time."""
+    with ThreadPoolExecutor(2) as pool:
+        halves = np.array_split(image, 2, axis=1 - axis)
+        return np.concatenate([*pool.map(lambda half: bn.nanmedian(half, axis=axis), halves)])
 
 
 def error_left(background: np.ndarray, chance: np.ndarray, *, along_x: bool) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numba
 import numpy as np
 from astropy.stats import mad_std
-from scipy import ndimage
 
 from wfssbkg import cells
 from wfssbkg.cells import SIZE
@@ -61,9 +60,78 @@ def find(
         mean, sigma = average(residual, np.where(found, 0, weight), scale)
         if scale is scales[0]:
             reached = fluxes >= COUNTED * _scatter(mean, sigma)
-            numbers[reached] = [ndimage.label(mean > flux)[1] for flux in fluxes[reached]]
+            numbers[reached] = count(mean, fluxes[reached])
         found |= (mean > threshold * sigma) & (mean > least)
     return found, numbers
+
+
+def count(image: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """
+    The number of sources brighter than each of some limits: of regions that do not touch.
+
+    Parameters
+    ----------
+    image : (ny, nx) float array
+    limits : (k,) float array
+        In increasing order.
+
+    Returns
+    -------
+    (k,) int array
+        Pixels touch at their sides, not at their corners.
+    """
+    if not len(limits):
+        return np.zeros(0, dtype=int)
+    places = np.flatnonzero(image > limits[0])
+    values = image.ravel()[places]
+    order = np.argsort(-values)
+    return _count(values[order], places[order], image.shape, limits)
+
+
+@numba.njit(cache=True)
+def _count(
+    values: np.ndarray, places: np.ndarray, shape: tuple[int, int], limits: np.ndarray
+) -> np.ndarray:
+    """
+    As `count`, of the brighter pixels from the brightest on; `places` are those in the raveled
+    image.
+
+    A pixel begins a region, and makes one of those that it touches: the regions above all limits
+    are known in one go, where `scipy.ndimage.label` looks at the whole image for each.
+    """
+    ny, nx = shape
+    member = np.full(ny * nx, -1, dtype=np.int32)  # of a pixel: the number it came in as
+    parent = np.arange(len(places))
+    numbers = np.zeros(len(limits), dtype=np.int64)
+    regions, k = 0, len(limits) - 1
+    for i in range(len(places)):
+        while values[i] <= limits[k]:
+            numbers[k] = regions
+            k -= 1
+        place = places[i]
+        member[place] = i
+        regions += 1
+        y, x = place // nx, place % nx
+        for there, inside in (
+            (place - nx, y > 0),
+            (place + nx, y < ny - 1),
+            (place - 1, x > 0),
+            (place + 1, x < nx - 1),
+        ):
+            if inside and member[there] >= 0:
+                one, other = _root(parent, i), _root(parent, member[there])
+                regions -= one != other
+                parent[one] = other
+    numbers[: k + 1] = regions
+    return numbers
+
+
+@numba.njit(cache=True)
+def _root(parent: np.ndarray, i: int) -> int:
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]  # the next way is shorter
+        i = parent[i]
+    return i
 
 
 def _scatter(mean: np.ndarray, sigma: np.ndarray) -> float:
@@ -72,14 +140,14 @@ def _scatter(mean: np.ndarray, sigma: np.ndarray) -> float:
 
     A robust standard deviation; infinite if nothing is known.
     """
-    some = np.s_[::3, ::3]  # enough for a median
+    some = np.s_[::6, ::6]  # enough for a median
     known = mean[some][np.isfinite(sigma[some])]
     return float(mad_std(known)) if known.size else np.inf
 
 
 def pixel_noise(weight: np.ndarray) -> float:
     """The noise of a typical pixel, in units of weight^-1/2; infinite if no cell is known."""
-    some = weight.ravel()[::7]  # enough for a median
+    some = weight.ravel()[::49]  # enough for a median
     known = some > 0
     return float(np.sqrt(SIZE / np.median(some[known]))) if known.any() else np.inf
 
@@ -115,14 +183,12 @@ def average(
     widths = across / bins[0], along / bins[1]
     kernels = [_gaussian(width) for width in widths]
     total, mean_weight = (_smoothed(image, *kernels) for image in (total, information))
-    known = mean_weight > 1e-3 * mean_weight.max()
-    mean = np.divide(total, mean_weight, out=np.zeros_like(total), where=known)
     # A Gaussian of these widths averages 4 pi sigma_x sigma_y cells of equal weight.
     number = np.float32(4 * np.pi * widths[0] * widths[1])
-    variance = np.full_like(total, np.inf)
-    np.divide(1 / number, mean_weight, out=variance, where=known)
+    least = np.float32(1e-3 * mean_weight.max())
+    images = _mean_and_noise(total, mean_weight, least, number)
     ny, nx = residual.shape
-    return tuple(_spread(x, bins)[:ny, :nx] for x in (mean, np.sqrt(variance)))
+    return tuple(_spread(image, bins)[:ny, :nx] for image in images)
 
 
 def _gaussian(width: float) -> np.ndarray:
@@ -130,6 +196,21 @@ def _gaussian(width: float) -> np.ndarray:
     reach = int(3 * width + 0.5)
     values = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / width))
     return (values / values.sum()).astype(np.float32)
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _mean_and_noise(
+    total: np.ndarray, weight: np.ndarray, least: float, number: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and noise of `number` values with this mean weight; 0 and infinite below the least."""
+    mean, sigma = np.empty_like(total), np.empty_like(total)
+    none, infinite = np.float32(0), np.float32(np.inf)
+    for y in range(total.shape[0]):
+        for x in range(total.shape[1]):
+            known = weight[y, x] > least
+            mean[y, x] = total[y, x] / weight[y, x] if known else none
+            sigma[y, x] = np.sqrt(1 / (number * weight[y, x])) if known else infinite
+    return mean, sigma
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -149,9 +230,16 @@ def _smoothed(image: np.ndarray, across: np.ndarray, along: np.ndarray) -> np.nd
         inner = row[reach_x : reach_x + nx]
         for k in range(max(-reach_y, -y), min(reach_y, ny - 1 - y) + 1):
             _add(inner, image[y + k], across[k + reach_y])
-        for k in range(len(along)):
-            _add(smooth[y], row[k : k + nx], along[k])
+        for k in range(reach_x):  # the kernel is symmetric
+            _add_both(smooth[y], row[k : k + nx], row[2 * reach_x - k :], along[k])
+        _add(smooth[y], inner, along[reach_x])
     return smooth
+
+
+@numba.njit(cache=True, fastmath=True)
+def _add_both(total: np.ndarray, one: np.ndarray, other: np.ndarray, factor: float) -> None:
+    for x in range(len(total)):
+        total[x] += factor * (one[x] + other[x])
 
 
 @numba.njit(cache=True, fastmath=True)
