@@ -60,9 +60,7 @@ def write_refined(
     step = noise / 4096 if np.isfinite(noise) else 1.0
     light = _compact(np.where(source, np.nan, light), 0.0, step, "LIGHT")
     hdus = [fits.PrimaryHDU(), light, fits.ImageHDU(stripes, name="STRIPES")]
-    files.write(
-        path, hdus, output_verify="ignore"
-    )  # all of it is ours; saves a quarter of the time
+    files.write(path, hdus, output_verify="ignore")  # all of it is ours
 
 
 def read_refined(path: Path, rows: slice = slice(None)) -> list[np.ndarray]:
@@ -82,9 +80,9 @@ def _numbers(image: np.ndarray, zero: float, step: float) -> np.ndarray:
     numbers = np.empty(image.shape, dtype=np.int16)
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
-            # An integer of NaN would be any; it is not taken.
             number = min(max(np.rint((image[y, x] - zero) / step), -_LARGEST), _LARGEST)
-            numbers[y, x] = np.int16(number) if number == number else np.int16(-_LARGEST - 1)
+            # An integer of NaN would be any; it is not taken.
+            numbers[y, x] = -_LARGEST - 1 if np.isnan(image[y, x]) else np.int16(number)
     return numbers
 
 

@@ -149,7 +149,7 @@ def flat_of(exposure: Path, kept: Path) -> tuple[np.ndarray, dict[str, str]]:
 
 def read_kept(kept: Path, exposure: Path) -> tuple[np.ndarray, dict[str, str]] | None:
     """What `flat_of` keeps, if it is there and of an exposure; else None."""
-    header, _ = masked.read_headers(exposure)
+    header, of_image = masked.read_headers(exposure)
     try:
         with opened(kept) as hdus:
             files.check_whole(kept, hdus)
@@ -157,7 +157,8 @@ def read_kept(kept: Path, exposure: Path) -> tuple[np.ndarray, dict[str, str]] |
             flat = hdus["FLAT"].data.astype(np.float32)
     except (StepError, KeyError):
         return None
-    return (flat, used) if all(header.get(key) == used[key] for key in USED) else None
+    fits_it = flat.shape == (of_image["NAXIS2"], of_image["NAXIS1"])
+    return (flat, used) if fits_it and used == {key: header.get(key) for key in USED} else None
 
 
 def official_background(exposure: Path) -> tuple[np.ndarray, str]:
