@@ -6,6 +6,7 @@ For each accepted exposure of the exposure table (run queryData.py first):
   2. measure a rudimentary background with sep,
   3. detect sources on the image minus that background,
   4. mask all of them, and write the masked exposure.
+The flat field is kept for finalizeBackgrounds.py.
 Next: makeBackgrounds.py.
 With --wfss-mask, the same is done to the rate files that are named, of any subarray, and only their
 masks are written, for the background step of the JWST pipeline.
