@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -24,6 +25,8 @@ def raises() -> None:
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.unraisablehook = _not_lost
+        # At its end Python takes the handlers away: Ctrl-C would kill a script that is done.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def say() -> None:
