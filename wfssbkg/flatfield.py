@@ -135,7 +135,7 @@ def flat_of(exposure: Path, kept: Path) -> tuple[np.ndarray, dict[str, str]]:
     StepError
         If there is no flat field.
     """
-    found = read_kept(kept, exposure)
+    found = _read_kept(kept, exposure)
     if found:
         return found
     model, context = _model(exposure, 1.0)
@@ -147,7 +147,7 @@ def flat_of(exposure: Path, kept: Path) -> tuple[np.ndarray, dict[str, str]]:
     return flat, used
 
 
-def read_kept(kept: Path, exposure: Path) -> tuple[np.ndarray, dict[str, str]] | None:
+def _read_kept(kept: Path, exposure: Path) -> tuple[np.ndarray, dict[str, str]] | None:
     """What `flat_of` keeps, if it is there and of an exposure; else None."""
     header, of_image = masked.read_headers(exposure)
     try:

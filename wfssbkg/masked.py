@@ -124,15 +124,10 @@ def is_current(path: Path, *, rate: Path, settings: str) -> bool:
     """
     try:
         is_older = rate.exists() and path.stat().st_mtime < rate.stat().st_mtime
-    except OSError:
-        return False
-    if is_older:
-        return False
-    try:
         header, _ = read_headers(path)
-    except StepError:
+    except (OSError, StepError):
         return False
-    return header.get("SETTINGS") == settings
+    return not is_older and header.get("SETTINGS") == settings
 
 
 def read_headers(path: Path) -> tuple[fits.Header, fits.Header]:
