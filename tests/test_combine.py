@@ -158,6 +158,16 @@ def test_fitted_level_is_right_whatever_the_background_looks_like():
     assert combine.fit_level(sci, weight, background) == pytest.approx(0.7, abs=0.001)
 
 
+def test_pixels_count_by_their_noise_when_the_level_is_fitted():
+    background = np.linspace(0.9, 1.1, 600)
+    err = np.where(np.arange(600) < 300, 0.01, 0.1)
+    y = background * np.where(err < 0.05, 0.70, 0.72)
+    squares = [(err[part] ** -2 * background[part] ** 2).sum() for part in np.split(np.r_[:600], 2)]
+    expected = np.average([0.70, 0.72], weights=squares)
+    assert expected < 0.7005
+    assert combine.fit_level(y, err**-2, background) == pytest.approx(expected, abs=1e-6)
+
+
 def test_fitted_level_of_no_pixels_is_an_error():
     with pytest.raises(StepError, match="nothing is left unmasked"):
         combine.fit_level(np.ones((9, 9)), np.zeros((9, 9)), np.ones((9, 9)))

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from wfssbkg import config, refine, traces
+from tests import small
+from wfssbkg import cellfiles, cells, config, refine, traces
 from wfssbkg.sample import Exposure
 
 SETTINGS = config.read(config.DEFAULTS).combine
@@ -75,3 +76,53 @@ def test_fluxes_to_count_span_the_depths_of_a_sample():
 
 def test_nothing_is_unfit_of_nothing():
     assert rejected([]) == {}
+
+
+SHAPE = (128, 128)
+QUIET = {"trace_threshold": 100.0, "trace_depth": 100.0, "remove_stripes": False}
+
+
+def refined(members, offsets, **changes):
+    """What a refinement finds in the dithers of a field, with a background of 1."""
+    settings = SETTINGS.model_copy(update=QUIET | changes)
+    sky = small.cells_of(SHAPE, along_x=members[0].along_x) + 1
+    return refine.refine_field(members, offsets, sky, None, FLUXES, settings)
+
+
+@pytest.mark.parametrize("grating", ["GR150C", "GR150R"])
+def test_dithers_are_laid_on_one_another_whatever_the_dispersion(grating, tmp_path):
+    """A trace too faint for one exposure is found, in its place, in two that are dithered."""
+    place, noise = small.folder(tmp_path, grating), 0.02
+    (along, across), threshold = SETTINGS.trace_scales[0], SETTINGS.faint_threshold
+    offsets = [(0.0, 0.0), (32.0, -20.0)]
+    once = noise / traces.gain((along, across))  # the noise of the average over a trace
+    y, x = np.indices(SHAPE)
+    widths = (along, across) if place.combination.along_x else (across, along)
+    members, middles = [], []
+    for number, (dy, dx) in enumerate(offsets):
+        middles.append((48 + dy, 64 + dx))
+        off = ((x - 64 - dx) / widths[0]) ** 2 + ((y - 48 - dy) / widths[1]) ** 2
+        trace = 2 * 0.85 * threshold * once * np.exp(-off / 2)  # half is left of it when smoothed
+        members.append(
+            small.masked_exposure(place, f"jw{number}_rate.fits", LEVEL + trace, noise, level=LEVEL)
+        )
+    refined(members, offsets)
+    for exposure, (y0, x0) in zip(members, middles, strict=True):
+        light, _ = cellfiles.read_refined(exposure.findings)
+        light = cells.expand(light, along_x=exposure.along_x)
+        assert light.max() > 0.5 * threshold * once
+        assert light[int(y0), int(x0)] > 0.9 * light.max()
+    refined(members[:1], offsets[:1])
+    assert cellfiles.read_refined(members[0].findings)[0].max() == 0
+
+
+@pytest.mark.parametrize("level", [0.25, 4.0])
+def test_structure_is_in_units_of_the_level(level, tmp_path):
+    place = small.folder(tmp_path)
+    sci = np.full(SHAPE, level)
+    sci[:64] *= 1.01
+    sci[64:] *= 0.99
+    exposure = small.masked_exposure(place, "jw1_rate.fits", sci, 0.01 * level, level=level)
+    (found,) = refined([exposure], [(0.0, 0.0)], structure_box=32)
+    assert found.level == pytest.approx(level, rel=1e-3)
+    assert found.structure == pytest.approx(0.01, rel=0.01)
