@@ -4,6 +4,7 @@ import email.utils
 import errno
 import http.client
 import time
+from datetime import UTC, datetime
 
 import pytest
 import requests
@@ -72,3 +73,19 @@ def test_errors_in_words(error, words):
     outer.__cause__ = error
     if isinstance(error, TimeoutError | ConnectionError | http.client.HTTPException):
         assert network.in_words(outer, 7.0) == words
+
+
+@pytest.fixture
+def far_from_greenwich(monkeypatch):
+    """Local time is twelve hours ahead of UTC."""
+    monkeypatch.setenv("TZ", "NZST-12")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_the_date_of_a_query_is_in_utc(far_from_greenwich):
+    assert datetime.now().astimezone().utcoffset().total_seconds() == 12 * 3600
+    told = datetime.fromisoformat(network.query_date()).replace(tzinfo=UTC)
+    assert abs((told - datetime.now(UTC)).total_seconds()) < 60

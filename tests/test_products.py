@@ -1,7 +1,9 @@
 import numpy as np
 from astropy.io import fits
 
+from tests import small
 from wfssbkg import exposures, products
+from wfssbkg.layout import Combination
 
 
 def test_flags_tell_filled_few_bad_and_reference_pixels(tmp_path):
@@ -28,3 +30,33 @@ def test_flags_tell_filled_few_bad_and_reference_pixels(tmp_path):
     again = products.read_background(tmp_path / "b.fits")
     assert again.systematic == 0.001
     np.testing.assert_array_equal(again.bad, bad)
+
+
+def test_the_outer_four_rows_and_columns_see_no_light():
+    science = products.science_pixels((16, 20))
+    expected = np.zeros((16, 20), dtype=bool)
+    expected[4:12, 4:16] = True
+    np.testing.assert_array_equal(science, expected)
+    assert science[products.inner_pixels()].shape == (8, 12)
+
+
+def reference_header(inputs):
+    return products.reference_header(
+        Combination("GR150C", "F115W"),
+        exposure=fits.Header(),
+        inputs=inputs,
+        author="A. Author",
+        history=[],
+        flat_is_out=True,
+    )
+
+
+def test_the_header_counts_the_exposures_that_were_combined():
+    fates = [exposures.ACCEPTED] * 3 + [exposures.REJECTED, exposures.EXCLUDED, exposures.FAILED]
+    rows = [{"productFilename": str(k), "status": fate} for k, fate in enumerate(fates)]
+    assert reference_header(small.table(*rows))["NEXP"] == 3
+
+
+def test_the_header_has_the_date_of_the_query():
+    inputs = small.table({"productFilename": "a"})
+    assert reference_header(inputs)["QDATE"] == inputs.meta["QDATE"] == "2026-01-02T03:04:05"

@@ -10,9 +10,11 @@ import yaml
 from astropy.io import fits
 from astropy.table import Table
 
+from tests import small
 from tests.conftest import NAMES, ROOT, SCRIPTS, Archive
-from wfssbkg import exposures, masked, provenance
+from wfssbkg import exposures, masked, products, provenance
 from wfssbkg.config import read
+from wfssbkg.layout import Combination
 
 
 def rebuild_command(path):
@@ -36,6 +38,35 @@ def move_on(crds):
         update_checksum(str(path))
     server = crds / "config" / "jwst" / "server_config"
     server.write_text(server.read_text().replace("'jwst_9001.pmap'", "'jwst_9002.pmap'"))
+
+
+def test_a_rebuilding_config_has_every_setting_that_bears_on_the_result(tmp_path):
+    combination, context = Combination("GR150R", "F200W"), "jwst_9001.pmap"
+    settings = small.settings(
+        mask={"threshold": 3.5},
+        combine={"trace_depth": 0.9, "estimator": "median"},
+        finalize={"strength": 0.5, "author": "A. Author"},
+        compare={"smoothing": 5.0},
+    )
+    name = "jw00001001001_02101_00001_nis_rate.fits"
+    inputs = small.table({"productFilename": name, "crds_context": context})
+    image = np.ones((16, 16), dtype=np.float32)
+    background = products.Background(image, image, image, image < 0, inputs)
+    header = fits.Header()
+    header["FILTER"], header["PUPIL"] = combination.grating, combination.filter
+    header["WFSSBKG"], header["QDATE"] = "1", inputs.meta["QDATE"]
+    path, config = tmp_path / "made.fits", tmp_path / "config.yaml"
+    products.write_finished(
+        path, background, header, fewest=1, provenance=provenance.to_hdu(settings)
+    )
+    config.write_text(provenance.rebuilding_config(path))
+    again = read(config)
+    assert (again.gratings, again.filters) == ([combination.grating], [combination.filter])
+    assert again.mask == settings.mask.model_copy(update={"crds_context": context})
+    for section in ("combine", "finalize", "compare"):
+        assert getattr(again, section) == getattr(settings, section)
+    kept = {"programs": None, "exposures": [name], "gaia_g_limit": None}
+    assert again.query == settings.query.model_copy(update=kept)
 
 
 def test_rebuilding_from_a_finished_file_alone_gives_the_same(finished, archive, tmp_path):
