@@ -82,6 +82,15 @@ def test_a_job_begun_in_a_process_that_is_killed_is_done_all_the_same(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize(
+    ("workers", "memory_gb", "need_gb", "expected"),
+    [(8, 4.0, 1.2, 3), (2, 4.0, 1.2, 2), (8, 1.0, 1.2, 1), (None, 1.0, 1.0, 1)],
+)
+def test_no_more_workers_than_the_memory_holds(workers, memory_gb, need_gb, expected):
+    compute = COMPUTE.model_copy(update={"workers": workers, "memory_gb": memory_gb})
+    assert parallel.capacity(compute, need_gb=need_gb) == (expected, memory_gb)
+
+
 SCRIPT = """
 import os
 import time

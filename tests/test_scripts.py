@@ -193,6 +193,18 @@ def test_flat_is_put_back_by_the_pipelines_own_flat(finished, archive):
         assert scaled.std() / scaled.mean() < 1e-5
 
 
+def test_uncertainty_goes_with_the_flat_as_the_sky_does(finished):
+    for folder in finished[1]:
+        without, with_flat = (
+            [fits.getdata(path, name).astype(float) for name in ("SCI", "ERR")]
+            for path in (folder.finished, folder.finished_unflat)
+        )
+        science = products.science_pixels(without[0].shape) & (with_flat[0] > 0)
+        relative = [err[science] / sci[science] for sci, err in (without, with_flat)]
+        np.testing.assert_allclose(*relative, rtol=1e-5)
+        assert np.std(with_flat[0][science] / without[0][science]) > 0.005
+
+
 def test_running_again_does_nothing_and_says_so(finished, archive):
     config, folders, _ = finished
     made = [folder.background for folder in folders] + [folder.finished for folder in folders]
@@ -221,6 +233,35 @@ def test_a_changed_setting_is_a_reason_to_work_again(finished, archive, tmp_path
     assert again.returncode == 0
     assert folders[0].finished.stat().st_mtime_ns > before
     assert archive.run("finalizeBackgrounds.py", config).returncode == 0
+
+
+def masked_before(finished, archive, place, **mask):
+    """A copy of what was masked, without the rate files; config and folder."""
+    shutil.copytree(
+        finished[1][0].path, place / "work" / NAMES[0], ignore=shutil.ignore_patterns("*_rate.fits")
+    )
+    made = Folder(Combination("GR150C", "F115W"), place / "work", place / "out")
+    return archive.config(place, gratings=["GR150C"], mask=mask), made
+
+
+def test_another_crds_context_is_a_reason_to_mask_again(finished, archive, tmp_path):
+    config, folder = masked_before(finished, archive, tmp_path, crds_context="jwst_9001.pmap")
+    number = len(list(folder.path.glob("*_masked.fits")))
+    done = archive.run("makeMask.py", config)
+    assert done.returncode == 1
+    assert f"{number} exposures have to be masked again, and their rate files" in done.stdout
+
+
+def test_an_exposure_with_a_newer_rate_file_is_masked_again(finished, archive, tmp_path):
+    config, folder = masked_before(finished, archive, tmp_path)
+    before = sorted(folder.path.glob("*_masked.fits"))
+    name = accepted(folder)["productFilename"][0]
+    shutil.copy2(finished[1][0].rate(name), folder.rate(name))
+    newer = folder.masked(name).stat().st_mtime + 1
+    os.utime(folder.rate(name), (newer, newer))
+    done = archive.run("makeMask.py", config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"1 masked, {len(before) - 1} were masked already, 0 failed" in done.stdout
 
 
 def test_local_files_go_through_without_any_network(finished, archive, tmp_path):
