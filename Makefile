@@ -1,9 +1,9 @@
-# make demo         a simulated archive through all five scripts, in a virtual environment
-# make test         lint and tests, in the same environment
-# make soak         the tests that take more than a minute each
-# make interop      the demo's finished files in CRDS, the JWST pipeline and grizli
-# make backgrounds  the five scripts on config.yaml, with the real archive
-# make clean        remove the demo's files (the virtual environment stays)
+# make demo         runs all five scripts on a simulated archive, in a virtual environment
+# make test         checks the style and runs the tests, in the same environment
+# make soak         runs the tests that take more than a minute each
+# make interop      tries the demo's finished files in CRDS, the JWST pipeline and grizli
+# make backgrounds  runs the five scripts with config.yaml on the real archive
+# make clean        removes the demo's files (the virtual environment stays)
 
 VENV ?= .venv
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \

@@ -5,80 +5,105 @@ For each combination (run finalizeBackgrounds.py first):
   1. make the background again without each of some parts of the fields in turn,
   2. subtract the finished background, that without the exposure's own part of the fields, and the
      one in CRDS from each exposure, each fitted to it,
-  3. measure what is left, and note the figures in the headers of the finished files.
-In the end, write all of it into one report.
+  3. measure what is left, note the figures in the headers of the finished files, and keep all of
+     it in the folder of the combination.
+In the end, write one report of all combinations, and a table of their figures.
 """
 
 from __future__ import annotations
 
-if __name__ == "__main__":  # the imports below take a while
-    from wfssbkg import interrupted
-
-    interrupted.ends_at_once()
-
-from wfssbkg import StepError, cli, compare, exposures, files, layout, lock, products, report
-from wfssbkg.config import fingerprint
+from wfssbkg import layout
+from wfssbkg.combine.background import WORKER_GB
+from wfssbkg.compare import comparison, cross_validation, figures, report
+from wfssbkg.errors import StepError
+from wfssbkg.files import (
+    comparison_file,
+    exposure_table,
+    lock,
+    reference_file,
+    up_to_date,
+)
+from wfssbkg.files.comparison_file import Comparison
+from wfssbkg.files.temporary import remove_unfinished
+from wfssbkg.finalize import finish
 from wfssbkg.layout import Folder
-
-
-def compare_combination(run: cli.Run, folder: Folder) -> compare.Comparison:
-    """Compare the finished background of a combination."""
-    settings = fingerprint(run.config.mask, run.config.combine, run.config.finalize)
-    if folder.finished.exists() and files.made_with(folder.finished) not in ("", settings):
-        raise StepError(
-            f"{folder.finished} was made with other settings of mask, combine or finalize than the "
-            "config has. Run makeMask.py, makeBackgrounds.py and finalizeBackgrounds.py first"
-        )
-    comparison = compare.compare(run.config, folder)
-    if folder.table.exists():
-        cli.warn(products.outdated(folder.background, exposures.read(folder.table)))
-    for path in (folder.finished, folder.finished_unflat):
-        layout.remove_unfinished(path.parent, path.name)
-        try:
-            products.note_figures(path, compare.keywords(comparison.scores))
-        except StepError as error:
-            comparison.notes.append(f"no figures in the header of {path.name}: it {error}")
-    say_figures(comparison)
-    return comparison
-
-
-def say_figures(comparison: compare.Comparison) -> None:
-    """Say how good the background is, and what could not be told."""
-    names = {compare.IN: "its own exposures", compare.OUT: "exposures it is made without"}
-    for name, score in comparison.scores.items():
-        whose = names.get(name, f"exposures, with {comparison.official_name} instead")
-        cli.say(
-            f"of {whose} {score.rms:.3f} % of the sky are left, of their means "
-            f"{score.mean_rms:.3f} %"
-        )
-    for note in comparison.notes:
-        cli.warn(note)
-
-
-def report_all(run: cli.Run, comparisons: list[compare.Comparison]) -> None:
-    """Write the report of all combinations, and the table of their figures."""
-    page, table = (name(run.config.output_directory) for name in (layout.report, layout.quality))
-    for path in (page, table):
-        layout.remove_unfinished(path.parent, path.name)
-    compare.write_figures(table, comparisons)
-    report.write(page, comparisons, run.config)
-    cli.announce(f"\nReport: {page}")
+from wfssbkg.run import command_line, messages
+from wfssbkg.run.command_line import Run
 
 
 def main() -> int:
     """Walk the combinations, then write report and table."""
-    run = cli.start(__doc__)
-    comparisons = []
-    for folder in run.folders:
-        with run.attempt(folder), lock.hold(folder.lock):
-            try:
-                comparisons.append(compare_combination(run, folder))
-            finally:
-                folder.remove_compared()
-    if comparisons:
-        report_all(run, comparisons)
+    with command_line.start(__doc__, need_gb=WORKER_GB) as run:
+        for folder in run.folders:
+            with run.attempt(folder), lock.hold(folder.lock):
+                compare_background(run, folder)
+        write_report(run)
     return run.exit_status()
 
 
+def compare_background(run: Run, folder: Folder) -> None:
+    """Compare the finished background of a combination, unless that has been done."""
+    check(run, folder)
+    if not run.overwrite and comparison.is_current(run.config, folder):
+        messages.say(f"{folder.comparison} is up to date: nothing to do")
+        return
+    found = comparison.begin(folder)
+    score(run, folder, found)
+    note_figures(folder, found)
+    settings = up_to_date.bearing(run.config, up_to_date.COMPARED, folder.combination)
+    comparison_file.write(found, settings=settings)  # last, so that it is newer than its sources
+    for sentence in figures.sentences(found):
+        messages.say(sentence)
+    for note in found.notes:
+        messages.warn(note)
+
+
+def check(run: Run, folder: Folder) -> None:
+    """Check that the background is of the config's settings; say if it is out of date."""
+    first = "makeMask.py, makeBackgrounds.py and finalizeBackgrounds.py"
+    up_to_date.check_made_with(
+        folder.finished, run.config, up_to_date.FINISHED, folder.combination, first
+    )
+    if folder.table.exists():
+        table = exposure_table.read(folder.table)
+        messages.warn(up_to_date.outdated(folder.background, table))
+
+
+def score(run: Run, folder: Folder, found: Comparison) -> None:
+    """Score the background, and those without each part of the fields, on the exposures."""
+    workers, config, inputs = run.workers, run.config, found.background.inputs
+    combined = cross_validation.combined_exposures(config, folder, inputs)
+    comparison.note_limits(found, combined, config)
+    for number, part in enumerate(combined.parts):
+        without = cross_validation.combine_without(workers, config.combine, combined, part, inputs)
+        finished = finish.finish(workers, config.finalize, without)
+        comparison_file.write_image(cross_validation.file_without(folder, number), finished.sci)
+    cross_validation.score(workers, config, found, combined)
+
+
+def note_figures(folder: Folder, found: Comparison) -> None:
+    """Note the figures in the headers of both finished files."""
+    cards = figures.keywords(found.scores)
+    for path in (folder.finished, folder.finished_unflat):
+        remove_unfinished(path.parent, path.name)
+        try:
+            reference_file.note(path, cards, instead_of=reference_file.FIGURES)
+        except StepError as error:
+            found.notes.append(f"no figures in the header of {path.name}: it {error}")
+
+
+def write_report(run: Run) -> None:
+    """Write report and table of all combinations that have been compared, unless they are there."""
+    comparisons = comparison.kept(run.config)
+    if not comparisons:
+        return
+    page, table = (name(run.config.output_directory) for name in (layout.report, layout.quality))
+    for path in (page, table):
+        remove_unfinished(path.parent, path.name)
+    report.write(page, comparisons, run.config)
+    report.write_figures(table, comparisons)
+    messages.announce(f"\nReport: {page}")
+
+
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -3,7 +3,7 @@
 
 For each combination (run makeBackgrounds.py first):
   1. denoise the combined background with non-local means,
-  2. fill what is left without data with maskfill,
+  2. fill the pixels without data with maskfill,
   3. write the finished background with the flat-field out (for grizli), and, with the flat-field
      put back by the JWST pipeline, a second one (for the pipeline and CRDS).
 Next: compareBackgrounds.py.
@@ -11,84 +11,97 @@ Next: compareBackgrounds.py.
 
 from __future__ import annotations
 
-if __name__ == "__main__":  # the imports below take a while
-    from wfssbkg import interrupted
+from pathlib import Path
 
-    interrupted.ends_at_once()
+from astropy.io.fits import Header
 
-from wfssbkg import (
-    StepError,
-    cli,
-    exposures,
-    files,
-    finalize,
-    flatfield,
+from wfssbkg import pipeline
+from wfssbkg.files import (
+    combined_background,
+    exposure_table,
     lock,
-    masked,
-    products,
-    provenance,
+    masked_exposure,
+    reference_file,
+    up_to_date,
 )
-from wfssbkg.config import fingerprint
-from wfssbkg.layout import Folder, remove_unfinished
-
-
-def finish(run: cli.Run, folder: Folder) -> None:
-    """Write both finished files of a combination, unless they are there."""
-    combined = products.read_background(folder.background)
-    at_hand = len(exposures.fates(combined.inputs)[exposures.ACCEPTED])
-    cli.warn(products.doubtful(folder.combination, at_hand))
-    sections = {name: getattr(run.config, name) for name in ("mask", "combine", "finalize")}
-    settings = fingerprint(*sections.values())
-    if files.made_with(folder.background) != fingerprint(run.config.mask, run.config.combine):
-        raise StepError(
-            f"{folder.background} was made with other settings of mask or combine than the config "
-            "has. Run makeMask.py and makeBackgrounds.py first"
-        )
-    if folder.table.exists():
-        cli.warn(products.outdated(folder.background, exposures.read(folder.table)))
-    outputs = folder.finished, folder.finished_unflat
-    for path in outputs:
-        remove_unfinished(path.parent, path.name)
-    if not run.overwrite and all(
-        products.is_current(path, settings=settings, sources=[folder.background])
-        for path in outputs
-    ):
-        cli.say(f"{outputs[0]} and {outputs[1].name} are up to date: nothing to do")
-        return
-    latest = folder.masked(exposures.latest(combined.inputs))
-    flat, used = flatfield.flat_of(latest, folder.flat)
-    flat_out = finalize.finish(run.config, combined)
-    flat_in = products.finished(flat_out.sci * flat, flat_out.err * flat, combined)
-
-    history = products.history(combined.inputs, used, sections)
-    for path, finished in zip(outputs, (flat_out, flat_in), strict=True):
-        header = products.reference_header(
-            folder.combination,
-            exposure=masked.read_headers(latest)[0],
-            inputs=combined.inputs,
-            author=run.config.finalize.author,
-            history=history,
-            flat_is_out=finished is flat_out,
-        )
-        header.update(used | {"SETTINGS": settings})
-        products.write_finished(
-            path,
-            finished,
-            header,
-            fewest=run.config.combine.minimum_exposures,
-            provenance=provenance.to_hdu(run.config),
-        )
-        cli.say(f"wrote {path}")
+from wfssbkg.files.combined_background import Background
+from wfssbkg.files.temporary import remove_unfinished
+from wfssbkg.finalize import finish, reference_header
+from wfssbkg.layout import Folder
+from wfssbkg.run import command_line, messages
+from wfssbkg.run.command_line import Run
 
 
 def main() -> int:
     """Walk the combinations."""
-    run = cli.start(__doc__)
-    for folder in run.folders:
-        with run.attempt(folder), lock.hold(folder.lock):
-            finish(run, folder)
+    with command_line.start(__doc__) as run:
+        for folder in run.folders:
+            with run.attempt(folder), lock.hold(folder.lock):
+                finish_background(run, folder)
     return run.exit_status()
 
 
+def finish_background(run: Run, folder: Folder) -> None:
+    """Write both finished files of a combination, unless they are there."""
+    combined = combined_background.read(folder.background)
+    accepted = exposure_table.fates(combined.inputs)[exposure_table.ACCEPTED]
+    messages.warn_of_unusual_filter(folder.combination, len(accepted))
+    check(run, folder)
+    outputs = folder.finished, folder.finished_unflat
+    for path in outputs:
+        remove_unfinished(path.parent, path.name)
+    settings = up_to_date.bearing(run.config, up_to_date.FINISHED, folder.combination)
+    current = [up_to_date.is_current(path, settings, [folder.background]) for path in outputs]
+    if all(current) and not run.overwrite:
+        messages.say(f"{outputs[0]} and {outputs[1].name} are up to date: nothing to do")
+        note_author(run, folder)
+        return
+    latest = folder.masked(exposure_table.latest(combined.inputs))
+    flat, used = pipeline.flat_of(latest, folder.flat)
+    flat_out = finish.finish(run.workers, run.config.finalize, combined)
+    flat_in = finish.scaled(flat_out.sci * flat, flat_out.err * flat, combined)
+    exposure, _ = masked_exposure.read_headers(latest)
+    for path, finished in zip(outputs, (flat_out, flat_in), strict=True):
+        header = reference_header.reference_header(
+            folder.combination,
+            exposure=exposure,
+            inputs=combined.inputs,
+            author=run.config.finalize.author,
+            history=reference_header.history(combined.inputs, used, settings),
+            flat_is_out=finished is flat_out,
+        )
+        header.update(used)
+        write(run, path, finished, header)
+
+
+def check(run: Run, folder: Folder) -> None:
+    """Check that the combined background is of the config's settings; say if it is out of date."""
+    first = "makeMask.py and makeBackgrounds.py"
+    up_to_date.check_made_with(
+        folder.background, run.config, up_to_date.COMBINED, folder.combination, first
+    )
+    if folder.table.exists():
+        table = exposure_table.read(folder.table)
+        messages.warn(up_to_date.outdated(folder.background, table))
+
+
+def write(run: Run, path: Path, finished: Background, header: Header) -> None:
+    """Write one of the finished files."""
+    dq = finish.flags(finished, fewest=run.config.combine.minimum_exposures)
+    finished.inputs = exposure_table.without_folders(finished.inputs)
+    settings = reference_header.all_settings(run.config)
+    reference_file.write(path, finished, dq, header, settings)
+    messages.say(f"wrote {path}")
+
+
+def note_author(run: Run, folder: Folder) -> None:
+    """Note another author in the headers of the finished files, which are not made again."""
+    author = run.config.finalize.author
+    for path in (folder.finished, folder.finished_unflat):
+        if reference_file.read_header(path)["AUTHOR"] != author:
+            reference_file.note(path, {"AUTHOR": (author, "author of the reference file")})
+            messages.say(f"noted the author in {path}")
+
+
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

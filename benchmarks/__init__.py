@@ -1,1 +1,1 @@
-"""How accurate the backgrounds are, measured on simulated archives whose truth is known."""
+"""Accuracy and speed of the backgrounds, measured on simulated archives with a known truth."""

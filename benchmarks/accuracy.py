@@ -1,15 +1,15 @@
 """Measure the error of the backgrounds against the known truth of simulated archives.
 
-For each set and seed it simulates the exposures and runs the four scripts on them with each
-recipe, then prints the error of the combined and of the finished background in per cent of the
-sky, the calibration of its uncertainty, time and memory; at the end, the project's targets.
+For each set and seed it simulates the exposures and runs four scripts on them with each recipe. It
+prints the error of the combined and of the finished background in per cent of the sky, the
+calibration of its uncertainty, time and memory. At the end it compares them with the targets.
 
   A  24 exposures, 6 fields x 4 dithers, GR150C-F115W    B  the same, GR150R-F200W
   C  A and 6 contaminated exposures                      N  4 to 48 exposures, 12 fields x 4 dithers
   D  8 direct images, 2 fields x 4 dithers, CLEAR-F115W
 
-The default seeds are held out: no setting was chosen by looking at them. Develop with --seeds 101
-or 102, and keep it so. Times mean something only on a machine that does nothing else.
+The default seeds are held out: no setting was chosen with them. Keep it so, and use --seeds 101 or
+102 for development. Times are meaningful only on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -30,8 +30,12 @@ from astropy.io import fits
 from benchmarks import metrics, report
 from demo import archive, crds_cache, detector, optics, score
 from demo import run as runner
-from wfssbkg import config, exposures, mask, parallel, products
+from wfssbkg import config
+from wfssbkg.detector import science_pixels
+from wfssbkg.files import exposure_table
 from wfssbkg.layout import Combination, Folder
+from wfssbkg.mask import sources
+from wfssbkg.run.parallel import available_cores
 
 HERE = Path(__file__).resolve().parent
 RECIPES = {report.BASE: HERE / "published.yaml", "default": config.DEFAULTS}
@@ -43,7 +47,7 @@ SETS = {
     "N": ("GR150C", "F115W", 12, 4, False),
     "D": ("CLEAR", "F115W", 2, 4, False),
 }
-# Never used while developing. C has A's exposures and more, so that the two can be compared.
+# Never used for development. C contains the exposures of A, so that the two can be compared.
 HELD_OUT = {
     "A": (8109, 8110), "B": (8207, 8208), "C": (8109, 8110), "N": (8305, 8306), "D": (8403, 8404),
 }  # fmt: skip
@@ -52,7 +56,7 @@ NUMBERS = (4, 8, 16, 24, 48)  # exposures of set N
 
 @dataclass(frozen=True)
 class Sample:
-    """Exposures that one background is made of; `archive` is the simulated archive they are in."""
+    """The exposures of one background; `archive` names the simulated archive that has them."""
 
     name: str  # of the set
     seed: int
@@ -61,7 +65,7 @@ class Sample:
 
 
 def samples(name: str, seed: int) -> list[Sample]:
-    """The samples of a set: one, or for N one for each number of exposures."""
+    """The samples of a set: one, or in set N one for each number of exposures."""
     everything = archive.accuracy_exposures(seed, *SETS[name])
     grating, filter_name, fields, dithers, _ = SETS[name]
     where = f"{grating}-{filter_name}-{fields}x{dithers}-{seed}"
@@ -71,10 +75,10 @@ def samples(name: str, seed: int) -> list[Sample]:
 
 def subset(everything: list[archive.Exposure], number: int) -> list[archive.Exposure]:
     """
-    A number of exposures spread over the fields, as informative on average as all together.
+    A number of exposures spread over the fields, with the same mean information as all exposures.
 
-    These are whole rounds of one dither of each field, and one more of as many fields as are
-    needed: of those whose mean information comes nearest to that of all.
+    As often as possible there is a dither from every field. For the rest there is one more from
+    some fields: from those whose mean information is nearest to that of all exposures.
     """
     by_place = {(spec.field, spec.dither): spec for spec in everything}
     fields = sorted({spec.field for spec in everything})
@@ -90,19 +94,20 @@ def subset(everything: list[archive.Exposure], number: int) -> list[archive.Expo
 
 
 def information(spec: archive.Exposure) -> float:
-    """(Level / noise)^2 of a pixel of an exposure."""
+    """(level/noise)^2 of a pixel of an exposure."""
     electrons = spec.sky_level * spec.exposure_time * detector.GAIN
     return electrons**2 / (electrons + detector.READ_NOISE**2)
 
 
 def expected_noise(sample: Sample, rates: Path) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
     """
-    What `metrics.photon_limit` asks for, of each clean exposure.
+    Level, variance and bad pixels of each clean exposure, for `metrics.photon_limit`.
 
-    Level: the simulated one. Variance: VAR_POISSON + VAR_RNOISE of the rate file over the square
-    of the reference flat. Bad pixels: the flags that config.yaml calls bad, whatever the recipe.
+    The level is the simulated one. The variance is VAR_POISSON + VAR_RNOISE of the rate file over
+    the square of the reference flat. Bad pixels have a flag that config.yaml calls bad, whatever
+    the recipe.
     """
-    bits = mask.flag_bits(config.read(config.DEFAULTS).mask.bad_flags)
+    bits = sources.flag_bits(config.read(config.DEFAULTS).mask.bad_flags)
     for spec in sample.exposures:
         if spec.contamination:
             continue
@@ -111,7 +116,7 @@ def expected_noise(sample: Sample, rates: Path) -> Iterator[tuple[float, np.ndar
             sci, dq, photons, reading = (hdus[name].data for name in names)
             flat, _, flat_dq = detector.reference_flat(len(sci), spec.filter)
             variance = (photons + reading) / flat**2
-            yield spec.sky_level, variance, mask.bad_pixels(sci, variance, dq | flat_dq, bits)
+            yield spec.sky_level, variance, sources.bad_pixels(sci, variance, dq | flat_dq, bits)
 
 
 def run_scripts(folder: Path, work: Path) -> list[runner.Usage]:
@@ -131,14 +136,14 @@ def score_file(path: Path, truth: np.ndarray, near: tuple[np.ndarray, np.ndarray
     """The figures of a background file in per cent, and the calibration of its ERR."""
     with fits.open(path) as hdus:
         sci, err, number = (hdus[name].data for name in ("SCI", "ERR", "NEXP"))
-        good = products.science_pixels(sci.shape) & (number > 0)
+        good = science_pixels(sci.shape) & (number > 0)
         figures = metrics.figures(score.relative_error(sci, truth, good), *near)
         calibration = metrics.calibration(sci, err, truth, np.where(good, number, 0))
     return {name: 100 * value for name, value in figures.items()} | calibration
 
 
 def measure(sample: Sample, recipe: str, limit: float, options: argparse.Namespace) -> list[dict]:
-    """Make a background of a sample with a recipe; a row for the combined, one for the finished."""
+    """Make a background; returns a row for the combined one and a row for the finished one."""
     first = sample.exposures[0]
     folder = options.work / "runs" / f"{sample.name}{len(sample.exposures)}-{sample.seed}-{recipe}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -173,25 +178,25 @@ def measure(sample: Sample, recipe: str, limit: float, options: argparse.Namespa
 
 
 def warm_up(sample: Sample, options: argparse.Namespace) -> None:
-    """Run each recipe once, on few exposures: what it compiles is no part of the others' times."""
+    """Run each recipe once on few exposures, so that libraries are in memory when time counts."""
     for recipe in options.recipes:
         measure(replace(sample, exposures=sample.exposures[:4]), recipe, 1.0, options)
 
 
 def fates(sample: Sample, files: Folder) -> list[dict[str, str]]:
-    """What became of the contaminated exposures, and of clean ones that were not just accepted."""
+    """The status of contaminated exposures, and of clean ones that were not simply accepted."""
     kinds = {spec.filename: spec.contamination or "clean" for spec in sample.exposures}
     return [
         {"kind": kinds[row["productFilename"]], "file": row["productFilename"]}
         | {"status": row["status"], "reason": row["reason"]}
-        for row in exposures.read(files.table)
+        for row in exposure_table.read(files.table)
         if kinds[row["productFilename"]] != "clean"
-        or (row["status"], row["reason"]) != (exposures.ACCEPTED, "")
+        or (row["status"], row["reason"]) != (exposure_table.ACCEPTED, "")
     ]
 
 
 def measure_all(options: argparse.Namespace) -> list[dict]:
-    """All rows, printed and written as they come."""
+    """Measure all samples; returns all rows, which are printed and written one by one."""
     archives: dict[str, list[Sample]] = {}
     for name in options.sets:
         for seed in options.seeds or HELD_OUT[name]:
@@ -202,7 +207,7 @@ def measure_all(options: argparse.Namespace) -> list[dict]:
         folder = options.work / "archives" / where
         wanted = {spec.filename: spec for sample in members for spec in sample.exposures}
         print(f"\n{len(wanted)} exposures in {folder}", flush=True)
-        workers = options.workers or parallel.available_cores()
+        workers = options.workers or available_cores()
         archive.simulate_archive(
             folder, list(wanted.values()), options.npix, workers, members[0].seed
         )
@@ -222,7 +227,7 @@ def measure_all(options: argparse.Namespace) -> list[dict]:
 
 
 def read_options(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line, with `recipes` a dictionary of name and config file."""
+    """The command line; its `recipes` is a dictionary of names and config files."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.accuracy",
         description=__doc__,
@@ -233,12 +238,12 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
     a("--seeds", nargs="+", type=int, help="of the simulation (default: the held-out ones)")
     a("--recipes", nargs="*", choices=RECIPES, default=list(RECIPES), help="default: both")
     a("--config", action="append", type=Path, default=[], metavar="FILE", help="one more recipe, "
-      "with the file's name; keys it leaves out are those of config.yaml; repeatable")  # fmt: skip
+      "named as the file; keys that it lacks are those of config.yaml; repeatable")  # fmt: skip
     a("--work", type=Path, default=HERE / "work", metavar="FOLDER", help="needs 3 to 20 GB")
-    a("--keep", action="store_true", help="keep archives and runs; archives are used again")
-    a("--workers", type=int, help="processes at the same time (default: one a core)")
+    a("--keep", action="store_true", help="keep runs, and archives, to be used again")
+    a("--workers", type=int, help="processes at the same time (default: one per core)")
     a("--output", type=Path, metavar="FILE", help="ECSV of all rows (default: in the work folder)")
-    a("--plot", type=Path, metavar="FILE", help="picture of set N, error against exposures")
+    a("--plot", type=Path, metavar="FILE", help="picture of set N: error, number of exposures")
     a("--npix", type=int, default=optics.FULL_FRAME, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.recipes = {name: RECIPES[name] for name in options.recipes}
@@ -252,7 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, then report."""
     options = read_options(arguments)
     for path in options.recipes.values():
-        config.read(path)  # better said before an hour's work
+        config.read(path)  # an error is better told before an hour's work than after it
     os.environ.update(runner.environment(options.work))
     combinations = {(grating, filter_name) for grating, filter_name, *_ in SETS.values()}
     crds_cache.build_cache(options.work / "crds", options.npix, combinations)

@@ -6,7 +6,7 @@ of the finished background after the same smoothing, and, in quadrature, the noi
 what they leave of the true background, scored in the same way. They are to agree within 20 %.
 
 With --repeat each part of the fields is left out of the refinement as well, which the scripts do
-not do: that tells what it matters that masks, stripes and faint light are used again.
+not do: that tells what it matters that masks, stripes and faint flux are used again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,22 +23,19 @@ from astropy.table import Table
 from benchmarks import accuracy, scale
 from demo import archive, crds_cache, optics, score
 from demo import run as runner
-from wfssbkg import (
-    background,
-    cli,
-    compare,
-    config,
-    exposures,
-    finalize,
-    parallel,
-    products,
-    refine,
-    residual,
-    selection,
-)
-from wfssbkg import crossvalidation as cross
+from wfssbkg import config
+from wfssbkg.combine import background, fields, refinement, stack, stripes
+from wfssbkg.combine.exposure import Exposure, measure
+from wfssbkg.compare import comparison, cross_validation, residual
+from wfssbkg.compare.cross_validation import CombinedExposures
+from wfssbkg.detector import science_pixels
+from wfssbkg.files import lock
+from wfssbkg.files.combined_background import Background
+from wfssbkg.files.comparison_file import OUT, Comparison, write_image
+from wfssbkg.finalize import finish
 from wfssbkg.layout import Folder
-from wfssbkg.sample import Exposure, measure
+from wfssbkg.run import command_line, messages
+from wfssbkg.run.parallel import Workers, available_cores
 
 HELD_OUT = (9101, 9102)  # seeds that nothing was developed on
 TOLERANCE = 0.2
@@ -49,7 +46,7 @@ def prepare(name: str, seed: int, options: argparse.Namespace) -> tuple[Path, ac
     """Simulate a set and run the scripts on it, or what is missing; returns its config."""
     (chosen,) = accuracy.samples(name, seed)
     rates = options.work / "archives" / chosen.archive
-    workers = options.workers or parallel.available_cores()
+    workers = options.workers or available_cores()
     archive.simulate_archive(rates, chosen.exposures, options.npix, workers, seed)
     place = options.work / "runs" / f"crossvalidation-{name}-{seed}"
     settings = place / "config.yaml"
@@ -62,31 +59,41 @@ def prepare(name: str, seed: int, options: argparse.Namespace) -> tuple[Path, ac
 
 
 def error_of(
-    image: np.ndarray, truth: np.ndarray, counts: np.ndarray, settings: config.Config
+    made: np.ndarray, truth: np.ndarray, counts: np.ndarray, settings: config.Config
 ) -> tuple[np.ndarray, float]:
     """The error of a background in per cent of the sky, as a map and, after smoothing, as RMS."""
-    error = (100 * score.relative_error(image, truth, counts)).astype(np.float32)
-    known = residual.smooth(counts, settings.compare.smoothing)
-    smooth = residual.smoothed(error, known, settings.compare)
-    return error, residual.root_mean_square(smooth)
+    error = (100 * score.relative_error(made, truth, counts)).astype(np.float32)
+    return error, residual.root_mean_square(residual.smoothed(error, settings.compare))
 
 
-def compared(settings: config.Config, folder: Folder, truth: np.ndarray) -> compare.Comparison:
-    """As compareBackgrounds.py, with the truth as one more background."""
-    try:
-        return compare.compare(settings, folder, {TRUTH: truth})
-    finally:
-        folder.remove_compared()
+def compared(
+    workers: Workers,
+    settings: config.Config,
+    folder: Folder,
+    others: Mapping[str, np.ndarray] | None = None,
+) -> Comparison:
+    """As compareBackgrounds.py, with other backgrounds to score as well, and nothing is kept."""
+    with lock.hold(folder.lock):
+        found = comparison.begin(folder)
+        inputs, combine = found.background.inputs, settings.combine
+        combined = cross_validation.combined_exposures(settings, folder, inputs)
+        comparison.note_limits(found, combined, settings)
+        for number, part in enumerate(combined.parts):
+            rest = cross_validation.combine_without(workers, combine, combined, part, inputs)
+            finished = finish.finish(workers, settings.finalize, rest)
+            write_image(cross_validation.file_without(folder, number), finished.sci)
+        cross_validation.score(workers, settings, found, combined, others)
+        return found
 
 
 def check(
-    comparison: compare.Comparison, truth: np.ndarray, settings: config.Config
+    found: Comparison, truth: np.ndarray, settings: config.Config
 ) -> Iterator[tuple[str, float, float, float]]:
     """Figures beside their prediction: name, measured, predicted, of it the background's error."""
-    made, scores = comparison.background, comparison.scores
-    counts = products.science_pixels(truth.shape) & (made.number > 0)
+    made, scores = found.background, found.scores
+    counts = science_pixels(truth.shape) & (made.number > 0)
     error, smooth = error_of(made.sci, truth, counts, settings)
-    out, noise = scores[compare.OUT], scores[TRUTH]
+    out, noise = scores[OUT], scores[TRUTH]
     yield "an exposure", out.rms, float(np.hypot(noise.rms, smooth)), smooth
     yield "mean of exposures", out.mean_rms, float(np.hypot(noise.mean_rms, smooth)), smooth
     for name, profile in zip(("column", "row"), residual.profiles(error), strict=True):
@@ -97,73 +104,98 @@ def check(
         yield f"{name} profile, RMS", of_out, float(np.hypot(of_noise, own)), own
 
 
-def repeated(settings: config.Config, folder: Folder, inputs: Table) -> dict[str, float]:
+def repeated(
+    workers: Workers, settings: config.Config, folder: Folder, inputs: Table
+) -> dict[str, float]:
     """The cross-validated figures with a refinement of its own for each part of the fields."""
-    made_of = cross.sample(settings, folder, inputs)
+    combined = cross_validation.combined_exposures(settings, folder, inputs)
     rms, of_means = [], []
-    for number, part in enumerate(cross.parts(settings, made_of)):
+    for number, part in enumerate(combined.parts):
         place = Folder(folder.combination, folder.path / f"part{number}", folder.path)
-        for exposure in made_of.members:
-            link = place.masked(exposure.name)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.unlink(missing_ok=True)
-            link.symlink_to(exposure.masked)
-        left = [made_of.members[k].name for k in part]
-        kept = [exposure.name for exposure in made_of.members if exposure.name not in left]
-        backgrounds = {compare.OUT: place.compared(compare.OUT)}
-        sky, image = refined_without(settings, place, exposures.read(folder.table), kept, inputs)
-        cross.write_image(backgrounds[compare.OUT], image)
-        own = cross.Sample(refined_against(settings, place, left, sky), made_of.share[part], True)
-        found = [cross.stripes_of(exposure) for exposure in own.members]
-        own.noise, own.information = (np.array(values) for values in zip(*found, strict=True))
-        for exposure in own.members:
-            outcome = residual.of_exposure(exposure, backgrounds, settings.compare, True)
-            rms.append(outcome.rms[compare.OUT])
-        mean = place.compared("mean")
-        cross.write_image(mean, *cross.mean(settings, own, list(range(len(part)))))
-        of_means.append(residual.of_mean(mean, backgrounds, settings.compare)[compare.OUT])
+        with lock.hold(place.lock):
+            of_exposures, of_mean = repeated_part(workers, settings, place, combined, part, inputs)
+        rms += of_exposures
+        of_means.append(of_mean)
     return {
         "an exposure": float(np.median(rms)),
         "mean of exposures": float(np.median(of_means)),
     }
 
 
+def repeated_part(
+    workers: Workers,
+    settings: config.Config,
+    place: Folder,
+    combined: CombinedExposures,
+    part: list[int],
+    inputs: Table,
+) -> tuple[list[float], float]:
+    """What is left of each exposure of a part, and of their mean, all made in a folder."""
+    for exposure in combined.members:
+        link = place.masked(exposure.name)
+        link.unlink(missing_ok=True)
+        link.symlink_to(exposure.masked)
+    left = [combined.members[k].name for k in part]
+    kept = [exposure.name for exposure in combined.members if exposure.name not in left]
+    backgrounds = {OUT: cross_validation.file_without(place, 0)}
+    sky, finished = refined_without(workers, settings, place, kept, inputs)
+    write_image(backgrounds[OUT], finished)
+    own = refined_against(settings, place, left, sky)
+    rms = [
+        cross_validation.measure_exposure(exposure, backgrounds, settings.compare, True)[0][OUT].rms
+        for exposure in own.members
+    ]
+    everything = list(range(len(part)))
+    mean, noise = cross_validation.mean_of_part(workers, settings.combine, own, everything)
+    images = {OUT: finished}
+    scores, _ = residual.scores_of(mean, noise, np.isfinite(mean), images, settings.compare)
+    return rms, scores[OUT].rms
+
+
 def refined_without(
-    settings: config.Config, place: Folder, table: Table, names: list[str], inputs: Table
+    workers: Workers, settings: config.Config, place: Folder, names: list[str], inputs: Table
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The cells of a background of some exposures, all from the start; and it, finished."""
-    members, common, _ = selection.refined(settings, place, table, names)
-    sky, *_ = background.combine_all(settings, members, common, in_cells=True)
-    *images, _ = background.combine_all(settings, members, common)
-    combined = products.Background(*images, inputs)
-    background.destripe(settings, combined.sci, None, along_x=place.combination.along_x)
-    return sky, finalize.finish(settings, combined).sci
+    """The bins of a background of some exposures, all from the start; and it, finished."""
+    table = inputs.copy()
+    members = background.normalise(workers, settings, place, table, names)
+    members, shared = background.refine(workers, settings, place, table, members)
+    sky, *_ = stack.combine_all(workers, settings.combine, members, shared, binned=True)
+    *images, _ = stack.combine_all(workers, settings.combine, members, shared)
+    return sky, finish.finish(workers, settings.finalize, Background(*images, inputs)).sci
 
 
 def refined_against(
     settings: config.Config, place: Folder, names: list[str], sky: np.ndarray
-) -> list[Exposure]:
+) -> CombinedExposures:
     """Exposures, refined against a background that they have no part in."""
     members = [Exposure.of(place, name) for name in names]
     for exposure in members:
         exposure.read_header()
         exposure.level, exposure.noise = measure(exposure, settings.combine)
-    fluxes = refine.fluxes_to_count(members, settings.combine)
-    for _ in background.refine_all(settings, members, sky, None, fluxes):
-        pass
-    return members
+    fluxes = refinement.fluxes_to_count(members, settings.combine)
+    nothing = stripes.none(members[0].bins_shape[1])
+    pointings = [exposure.pointing for exposure in members]
+    for numbers, offsets in fields.group(pointings, most=refinement.MOST_EXPOSURES):
+        field = [members[k] for k in numbers]
+        outcomes = refinement.refine_field(field, offsets, sky, nothing, fluxes, settings.combine)
+        for exposure, outcome in zip(field, outcomes, strict=True):
+            exposure.level = outcome.level
+            exposure.next_refined.replace(exposure.refined)
+    return CombinedExposures(members, True, [])
 
 
 def report(name: str, seed: int, options: argparse.Namespace) -> bool:
     """Print a row for each figure of a set; whether the first two are as predicted."""
     path, chosen = prepare(name, seed, options)
     settings = config.read(path)
-    (folder,) = cli.folders(settings)
+    (folder,) = command_line.folders(settings)
     truth = archive.truth_background(chosen.exposures, options.npix)
-    comparison = compared(settings, folder, truth)
-    again = repeated(settings, folder, comparison.background.inputs) if options.repeat else {}
+    workers = Workers(settings.compute, need_gb=background.WORKER_GB)
+    found = compared(workers, settings, folder, {TRUTH: truth})
+    inputs = found.background.inputs
+    again = repeated(workers, settings, folder, inputs) if options.repeat else {}
     good = True
-    for figure, measured, predicted, own in check(comparison, truth, settings):
+    for figure, measured, predicted, own in check(found, truth, settings):
         ratio = measured / predicted
         if figure in ("an exposure", "mean of exposures"):
             good &= abs(ratio - 1) < TOLERANCE
@@ -173,8 +205,8 @@ def report(name: str, seed: int, options: argparse.Namespace) -> bool:
             f"{ratio:8.3f}{own:10.4f}{more}",
             flush=True,
         )
-    for scored, found in comparison.scores.items():
-        print(f"{'':22}{scored:10}{found.rms:.4f} an exposure, {found.mean_rms:.4f} of means")
+    for name_of, scored in found.scores.items():
+        print(f"{'':22}{name_of:10}{scored.rms:.4f} an exposure, {scored.mean_rms:.4f} of means")
     return good
 
 
@@ -197,7 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.update(runner.environment(options.work))
     combinations = {accuracy.SETS[name][:2] for name in options.sets}
     crds_cache.build_cache(options.work / "crds", options.npix, combinations)
-    cli.quieten(verbose=False)
+    messages.quieten(verbose=False)
     print(
         "Simulated; per cent of the sky\n"
         f"{'combination':14}{'seed':>6}  {'figure':28}{'measured':>10}{'predicted':>11}"

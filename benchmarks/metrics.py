@@ -1,4 +1,4 @@
-"""Figures of a background's error, the calibration of its uncertainty, the photon limit."""
+"""The error of a background in figures, the calibration of its uncertainty, the photon limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from astropy.stats import mad_std
 from demo import score
 
 FIGURES = ("pixel", "smooth", "column", "row", "tail", "spots", "edges")
-# First coverage of each bin of the calibration; a bin of fewer pixels tells too little.
+# First coverage of each bin of the calibration; a bin with fewer pixels is not used.
 COVERAGE = (1, 2, 3, 5, 9, 17, 33)
 LEAST_PIXELS = 1000
 
@@ -25,14 +25,14 @@ def figures(error: np.ndarray, spots: np.ndarray, edges: np.ndarray) -> dict[str
     error : (ny, nx) float array
         From `demo.score.relative_error`; NaN where there is none.
     spots, edges : (ny, nx) bool arrays
-        Near the dispersed spots, and near the steps at the mirror's edges.
+        Pixels near the dispersed spots, and near the steps from the edges of the mirror.
 
     Returns
     -------
     dict
         pixel: per-pixel RMS; smooth: RMS after 8-px smoothing; column, row: RMS of the profile
         along x and along y, each the median over the other axis; tail: 99.9th percentile of the
-        absolute error; spots, edges: RMS near these.
+        absolute error; spots, edges: RMS in the pixels near them.
     """
     return score.figures(error) | {
         "column": score.rms(bn.nanmedian(error, axis=0)),
@@ -51,15 +51,15 @@ def calibration(
     Parameters
     ----------
     background, err, truth : (ny, nx) float arrays
-        The background's level is arbitrary: the truth is scaled to it.
+        The level of the background is arbitrary; the truth is scaled to it.
     number : (ny, nx) int array
-        Exposures that count in each pixel; pixels of none are left out.
+        Exposures that count in each pixel; pixels without any are left out.
 
     Returns
     -------
     dict
-        cal: of all pixels; cal_1, cal_2, cal_3, cal_5, ...: of those with 1, 2, 3 to 4, 5 to 8,
-        ... exposures; NaN if these are fewer than `LEAST_PIXELS`.
+        cal: of all pixels; cal_1, cal_2, cal_3, cal_5, ...: of pixels with 1, 2, 3 to 4, 5 to 8,
+        ... exposures, NaN if there are fewer than `LEAST_PIXELS` of them.
     """
     good = (number > 0) & (err > 0)
     background, err, truth, number = (x[good] for x in (background, err, truth, number))
@@ -77,7 +77,7 @@ def _robust_std(values: np.ndarray) -> float:
 
 def photon_limit(exposures: Iterable[tuple[float, np.ndarray, np.ndarray]]) -> float:
     """
-    The least per-pixel RMS error that a set of exposures allows, as a fraction of the sky.
+    The smallest per-pixel RMS error that a set of exposures allows, as a fraction of the sky.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def photon_limit(exposures: Iterable[tuple[float, np.ndarray, np.ndarray]]) -> f
     Returns
     -------
     float
-        RMS of 1 / sqrt(sum of level^2 / variance) over the pixels that are good somewhere.
+        RMS of 1 / sqrt(sum of level^2 / variance) over the pixels that are good in any exposure.
     """
     information = 0.0
     for level, variance, bad in exposures:

@@ -1,9 +1,9 @@
-"""The published recipe by plain numpy and astropy, to measure time against: benchmarks/scale.py.
+"""The published recipe with plain numpy and astropy, for the times in benchmarks/scale.py.
 
-WFSSBackgrounds by TheSkyentist: a program for each step, which work on one exposure after the other
-and pass all of them on in .npy files; everything in memory, in numpy's default float64 as there.
-Without bottleneck, which is no part of numpy or astropy. Left out, in its favour: the flat-fielded
-exposures that it writes as well, and its query.
+As in WFSSBackgrounds by TheSkyentist, there is a program for each step. It works on one exposure
+after the other, keeps all of them in memory in numpy's default float64, and passes them on in .npy
+files. It does not use bottleneck, which is not a part of numpy or astropy. Two things are left out,
+which makes it faster: the query, and the flat-fielded exposures that the original writes as well.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from wfssbkg import cli
+from wfssbkg.run import command_line, messages
 
-INNER = np.s_[4:-4, 4:-4]  # the other pixels see no light
+INNER = np.s_[4:-4, 4:-4]  # without the reference pixels
 MIDDLE = np.s_[:, 128:-128, 128:-128]
 
 
 def mask(rates: list[Path], folder: Path) -> None:
-    """Flat-field the exposures, and mask where DQ is set or a source is found."""
+    """Flat-field the exposures, and mask pixels with a DQ flag or a source."""
     import sep
     from jwst.flatfield import FlatFieldStep
 
@@ -48,7 +48,7 @@ def mask(rates: list[Path], folder: Path) -> None:
 
 
 def combine(_: list[Path], folder: Path) -> None:
-    """The 1-sigma-clipped median of the exposures, each divided by its 1-sigma-clipped median."""
+    """Combine the exposures by a 1-sigma-clipped median, each divided by its own."""
     from astropy.stats import sigma_clipped_stats
 
     exposures, masks = np.load(folder / "exposures.npy"), np.load(folder / "masks.npy")
@@ -59,7 +59,7 @@ def combine(_: list[Path], folder: Path) -> None:
 
 
 def finish(rates: list[Path], folder: Path) -> None:
-    """The background denoised and filled, with the flat field out, and in."""
+    """Denoise and fill the background; write it without and with the flat field."""
     from jwst.flatfield import FlatFieldStep
     from maskfill import maskfill
     from skimage.restoration import denoise_nl_means, estimate_sigma
@@ -87,15 +87,15 @@ def main() -> int:
     """Do one step."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reference", description=__doc__)
     parser.add_argument("step", choices=STEPS)
-    parser.add_argument("folder", type=Path, help="of what the steps pass on, and of the results")
+    parser.add_argument("folder", type=Path, help="for what the steps pass on, and the results")
     parser.add_argument("rates", type=Path, nargs="+", help="rate files of one combination")
     options = parser.parse_args()
-    cli.quieten(verbose=False)
+    messages.quieten(verbose=False)
     warnings.simplefilter("ignore")
-    sys.modules["bottleneck"] = None  # astropy.stats, imported below, uses it where it is installed
+    sys.modules["bottleneck"] = None  # else astropy.stats, imported in the steps, would use it
     STEPS[options.step](options.rates, options.folder)
     return 0
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

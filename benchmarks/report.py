@@ -1,4 +1,4 @@
-"""Tables, targets and picture of the benchmark; a row is a dictionary, see `accuracy.measure`."""
+"""Tables, targets and picture of the benchmark. Rows are dictionaries from `accuracy.measure`."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ BASE = "published"  # the recipe that others are compared with
 STEPS = ("mask", "combine", "finish")
 CALIBRATIONS = ("cal", *(f"cal_{first}" for first in COVERAGE))
 
-# What the project aims at.
+# The targets of the project.
 MOST_OF_BASE = dict.fromkeys(FIGURES, 0.5) | {"pixel": 0.45, "smooth": 0.45, "row": 0.75}
 MOST_OF_LIMIT, MOST_OF_SET_A = 1.12, 1.10
 CALIBRATED = {"combined": (0.9, 1.1), "finished": (0.7, 1.3)}
 MOST_OF_SKY = 0.6  # per cent, direct images
 
-Target = tuple[str, str, bool]  # what is asked for, what was found, whether it is met
+Target = tuple[str, str, bool]  # the target, the result, whether the target is met
 
 
 def print_heading(name: str, seed: int, number: int, limit: float) -> None:
-    """The heading of a sample's table."""
+    """Print the heading of the table of a sample."""
     print(
         f"\nSet {name}, seed {seed}, {number} exposures: error in per cent, photon limit "
-        f"{limit:.3%}; std of (background - truth)/ERR by exposures in a pixel"
+        f"{limit:.3%}; std of (background - truth)/ERR by number of exposures per pixel"
     )
     bins = [f"n={first}" if first < 3 else f"n>={first}" for first in COVERAGE]
     titles = "".join(f"{title:>8}" for title in (*FIGURES, "/limit"))
@@ -35,7 +35,7 @@ def print_heading(name: str, seed: int, number: int, limit: float) -> None:
 
 
 def print_run(rows: list[dict]) -> None:
-    """The rows of one run, its time and memory, and its exposures that are worth a word."""
+    """Print the rows of one run, its time and memory, and the status of notable exposures."""
     for row in rows:
         values = "".join(f"{row[figure]:8.3f}" for figure in (*FIGURES, "over_limit"))
         pulls = "".join(f"{row[name]:6.2f}" for name in CALIBRATIONS)
@@ -49,12 +49,12 @@ def print_run(rows: list[dict]) -> None:
 
 
 def pick(rows: list[dict], **values: object) -> list[dict]:
-    """The rows with these values."""
+    """The rows that have these values."""
     return [row for row in rows if all(row[key] == value for key, value in values.items())]
 
 
 def write(rows: list[dict], path: Path) -> None:
-    """All rows as ECSV; what became of the exposures is in its metadata."""
+    """Write all rows as ECSV, with the status of notable exposures in the metadata."""
     table = Table([{key: value for key, value in row.items() if key != "fates"} for row in rows])
     units = dict.fromkeys((*FIGURES, "limit"), "percent") | {"peak_gb": "Gbyte", "seconds": "s"}
     for name, unit in (units | {f"{step}_s": "s" for step in STEPS}).items():
@@ -69,7 +69,7 @@ def write(rows: list[dict], path: Path) -> None:
 
 
 def print_targets(rows: list[dict]) -> None:
-    """The targets that these rows tell about, for each recipe but the published one."""
+    """Print the targets that the rows bear on, for each recipe except the published one."""
     for recipe in dict.fromkeys(row["recipe"] for row in rows if row["recipe"] != BASE):
         print(f"\nTargets, recipe {recipe} (medians over the seeds)")
         for target in (against_base, contamination, scaling, calibrated, direct):
@@ -78,7 +78,7 @@ def print_targets(rows: list[dict]) -> None:
 
 
 def ratios(asked: str, most: float, figure: str, over: list[dict], under: list[dict]) -> Iterator:
-    """The target for a figure of some rows over that of others of the same seeds, if there are."""
+    """The target for the ratio of a figure between rows of the same seeds, if there are any."""
     below = {row["seed"]: row[figure] for row in under}
     values = [row[figure] / below[row["seed"]] for row in over if row["seed"] in below]
     if values:
@@ -87,7 +87,7 @@ def ratios(asked: str, most: float, figure: str, over: list[dict], under: list[d
 
 
 def against_base(rows: list[dict], recipe: str) -> Iterator[Target]:
-    """Targets 1 and 6: against the photon limit and the published recipe; the time it takes."""
+    """Targets 1 and 6: errors over the photon limit and the published recipe; the time."""
     for name in ("A", "B"):
         mine = pick(rows, set=name, recipe=recipe)
         base = pick(rows, set=name, recipe=BASE, stage="finished")
@@ -103,7 +103,7 @@ def against_base(rows: list[dict], recipe: str) -> Iterator[Target]:
 
 
 def contamination(rows: list[dict], recipe: str) -> Iterator[Target]:
-    """Target 2: set C is as good as A, and its exposures are told apart."""
+    """Target 2: set C is as good as A, and its contaminated exposures are recognised."""
     runs = pick(rows, set="C", recipe=recipe)
     for stage in CALIBRATED if runs else ():
         mine, clean = pick(runs, stage=stage), pick(rows, set="A", recipe=recipe, stage=stage)
@@ -121,7 +121,7 @@ def contamination(rows: list[dict], recipe: str) -> Iterator[Target]:
 
 
 def scaling(rows: list[dict], recipe: str) -> Iterator[Target]:
-    """Target 3: the combined image's error falls as N^-0.5."""
+    """Target 3: the error of the combined background falls as N^-0.5."""
     chosen = pick(rows, set="N", recipe=recipe, stage="combined")
     for seed in dict.fromkeys(row["seed"] for row in chosen):
         number, error, line = scaling_points(pick(chosen, seed=seed))
@@ -132,7 +132,7 @@ def scaling(rows: list[dict], recipe: str) -> Iterator[Target]:
 
 
 def scaling_points(rows: list[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Number of exposures, per-pixel RMS error, and the line N^-0.5 that fits best."""
+    """Number of exposures, per-pixel RMS error, and the N^-0.5 line that fits best."""
     number, error = np.array([[row["exposures"], row["pixel"]] for row in rows], dtype=float).T
     return number, error, np.exp(np.mean(np.log(error * np.sqrt(number)))) / np.sqrt(number)
 
@@ -158,7 +158,7 @@ def direct(rows: list[dict], recipe: str) -> Iterator[Target]:
 
 
 def draw(rows: list[dict], path: Path) -> None:
-    """A picture of set N: error against the number of exposures."""
+    """Draw the error of set N against the number of exposures."""
     import matplotlib as mpl
 
     mpl.use("Agg")

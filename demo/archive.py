@@ -1,7 +1,7 @@
 """A simulated MAST: rate files, the truth behind them, and the catalogue that describes them.
 
 An archive is a folder with the rate files of its exposures, ``truth/<GRATING>-<FILTER>.fits``
-and ``catalog.json``. What is there already and belongs to the same recipe is kept.
+and ``catalog.json``. Files that exist and were made by the same recipe are kept.
 """
 
 import hashlib
@@ -42,14 +42,14 @@ __all__ = [
 ]
 
 RECIPE_KEYWORD = "SIMRECIP"
-PERSISTENT_DENSITY = 1500.0  # stars per arcmin^2 of the crowded field that leaves an afterglow
+PERSISTENT_DENSITY = 1500.0  # stars per arcmin^2 in the crowded field that leaves an afterglow
 NIRISS_CENTRE = (-289.966976, -697.723326)  # arcsec, V2 and V3 of NIS_CEN in the SIAF
 
 
 def _direct_images(
     spec: Exposure, sources: scene.Sources, npix: int, mirror: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | float]:
-    """Sources behind the mirror, plain and times spectral slope, and their emission lines."""
+    """Images of sources behind the mirror, plain and times spectral slope; their emission lines."""
     wcs = scene.pointing_wcs(spec.ra, spec.dec, spec.roll, npix)
     x, y = wcs.all_world2pix(sources.ra, sources.dec, 0)
     edge = scene.STAMP_EDGE * (20 if spec.contamination == "crowded" else 1)
@@ -63,7 +63,7 @@ def _direct_images(
 def light_on_detector(
     spec: Exposure, npix: int, *, seed: int, instrument: int = DEFAULT_INSTRUMENT
 ) -> np.ndarray:
-    """Sky and sources of an exposure, free of noise and flat field.
+    """Sky and sources of an exposure, without noise and flat field.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def simulate_exposure(
 
 
 def _telescope_axis(spec: Exposure) -> tuple[float, float]:
-    """Where the telescope's own axis points, 12.6 arcmin from the detector: RA, Dec in deg."""
+    """RA and Dec, in deg, of the telescope's own axis, which is 12.6 arcmin from the detector."""
     centre = SkyCoord(spec.ra, spec.dec, unit="deg")
     v2, v3 = NIRISS_CENTRE
     angle = np.degrees(np.arctan2(-v2, -v3)) + spec.roll
@@ -151,7 +151,7 @@ def _telescope_axis(spec: Exposure) -> tuple[float, float]:
 
 
 def _describe(model: ImageModel, spec: Exposure, npix: int) -> None:
-    """Fill in an exposure's metadata."""
+    """Fill in the metadata of an exposure."""
     meta = model.meta
     meta.telescope = "JWST"
     meta.filename = spec.filename
@@ -222,12 +222,12 @@ def _describe(model: ImageModel, spec: Exposure, npix: int) -> None:
 def truth_background(
     exposures: list[Exposure], npix: int, instrument: int = DEFAULT_INSTRUMENT
 ) -> np.ndarray:
-    """The background that clean exposures of one combination share, flat field out.
+    """The background that clean exposures of one combination share, without flat field.
 
     Parameters
     ----------
     exposures : list of Exposure
-        Of one combination; the contaminated ones do not count.
+        Exposures of one combination; contaminated ones are not used.
     npix, instrument
         As for `simulate_exposure`.
 
@@ -244,7 +244,7 @@ def truth_background(
 
 @lru_cache(maxsize=1)
 def _code_version() -> str:
-    """Checksum of the simulator's code: other code makes other exposures."""
+    """Checksum of the simulator's code: changed code makes different exposures."""
     digest = hashlib.sha256()
     for module in sorted(Path(__file__).parent.glob("*.py")):
         if module.stem in ("archive", "catalog", "detector", "exposures", "optics", "scene"):
@@ -253,12 +253,12 @@ def _code_version() -> str:
 
 
 def _recipe(*parts: object) -> str:
-    """Checksum of all that determines a product."""
+    """Checksum of everything that determines a product."""
     return hashlib.sha256(repr((_code_version(), *parts)).encode()).hexdigest()[:40]
 
 
 def _made_with(path: Path, recipe: str) -> bool:
-    """Whether a file is there and belongs to the recipe."""
+    """Whether a file exists and was made by the recipe."""
     try:
         return fits.getval(path, RECIPE_KEYWORD) == recipe
     except (OSError, KeyError):
@@ -267,7 +267,7 @@ def _made_with(path: Path, recipe: str) -> bool:
 
 def _write_in_place(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write(temporary path)` make a file, then rename it to `path`."""
-    # The name stays and the folder changes, because data models note their file's name.
+    # The file has its final name in a temporary folder, because data models note the name.
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
         write(temporary)
@@ -275,7 +275,7 @@ def _write_in_place(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def _write_exposure(spec: Exposure, folder: Path, npix: int, seed: int, instrument: int) -> Path:
-    """Simulate one exposure into the archive, unless it is there."""
+    """Simulate one exposure into the archive, unless it exists."""
     path, recipe = folder / spec.filename, _recipe(spec, npix, seed, instrument)
     if _made_with(path, recipe):
         return path
@@ -287,7 +287,7 @@ def _write_exposure(spec: Exposure, folder: Path, npix: int, seed: int, instrume
 
 
 def _write_truth(exposures: list[Exposure], folder: Path, npix: int, instrument: int) -> None:
-    """Write the truth of one combination, unless it is there."""
+    """Write the truth of one combination, unless it exists."""
     first = exposures[0]
     path = folder / f"{first.combination}.fits"
     recipe = _recipe("truth", exposures, npix, instrument)
@@ -318,17 +318,17 @@ def simulate_archive(
 ) -> Path:
     """Write an archive: rate files, truth, catalogue.
 
-    Files that are there and belong to the same recipe are kept, so an interrupted run continues.
+    Files that exist and were made by the same recipe are kept: an interrupted run continues.
 
     Parameters
     ----------
     folder : path
-        The archive's folder, made if need be.
+        The archive's folder, which is made if need be.
     exposures : list of Exposure
     npix : int
         Side of the detector in pixels.
     workers : int
-        Processes.
+        Number of processes.
     seed : int
         Seed of sky and noise.
     instrument : int

@@ -1,7 +1,8 @@
 """The catalogue of a simulated archive: MAST's rows for its files, and Gaia's stars.
 
 Besides the rows of the files there are rows that a client has to filter out: other modes,
-product levels and subarrays, exposures that are not public, nulls, numbers given as strings.
+product levels and subarrays, and exposures that are not public. Some values are null, and some
+numbers are strings.
 """
 
 import hashlib
@@ -17,12 +18,12 @@ from demo.optics import FILTERS
 
 CAL_VERSION = "1.20.2"
 RANDOM_STARS = 400
-CLEAR_RADIUS = 3.0  # arcmin around clean fields without a random star
+CLEAR_RADIUS = 3.0  # arcmin; no random star is so near to a clean field
 PROPER_MOTION = (240.0, -175.0)  # mas/yr in RA cos Dec and Dec, of the contaminating stars
 GAIA_EPOCH = 57388.0  # MJD of 2016.0
 PROPRIETARY_DAYS = 365.0
 MJD_OF_UNIX_EPOCH = 40587.0
-FILE_SIZE = 84_000_000  # bytes, of files that exist in the catalogue only
+FILE_SIZE = 84_000_000  # bytes; of files that exist only in the catalogue
 
 
 def _mast_row(spec: Exposure, npix: int) -> dict:
@@ -61,16 +62,16 @@ def _mast_row(spec: Exposure, npix: int) -> dict:
 
 
 def _renamed(row: dict, filename: str, **changes: object) -> dict:
-    """A row for another file, with changes."""
+    """The row changed to that of another file."""
     names = {"filename": filename, "dataURI": f"mast:JWST/product/{filename}"}
     return row | names | {"checksum": None} | changes
 
 
 def _decoys(rows: list[dict], clean: list[dict]) -> list[dict]:
-    """Rows without files behind them, which a client has to leave out.
+    """Rows without a file in the archive, which a client has to leave out.
 
-    There are those of other products of all exposures in `rows`, and some of exposures that are
-    not in the archive, with the pointings of those in `clean`.
+    They are rows of other products of all exposures in `rows`, and of some exposures that are not
+    in the archive, with the pointings of those in `clean`.
     """
     decoys = []
     for row in rows:
@@ -110,8 +111,8 @@ def _decoys(rows: list[dict], clean: list[dict]) -> list[dict]:
 
 
 def _stars(rng: np.random.Generator, exposures: list[Exposure], npix: int) -> list[dict]:
-    """Random bright stars away from the clean fields, and those of the exposures."""
-    # Numbers grow by a factor of 3 a magnitude, as on the sky.
+    """Random bright stars away from the clean fields, and the stars in the exposures."""
+    # Numbers grow by a factor of 3 per magnitude, as on the sky.
     magnitude = 10.8 + np.log(1 - rng.random(RANDOM_STARS)) / np.log(3)
     ra = rng.uniform(0, 360, RANDOM_STARS)
     dec = np.degrees(np.arcsin(rng.uniform(-1, 1, RANDOM_STARS)))
@@ -144,9 +145,9 @@ def write_catalog(path: Path, recipe: str, exposures: list[Exposure], npix: int,
     path : Path
         The catalogue, in the archive's folder.
     recipe : str
-        Noted in the catalogue, for `up_to_date`.
+        Checksum that is noted in the catalogue, for `up_to_date`.
     exposures : list of Exposure
-        Those whose files are in the folder.
+        The exposures whose files are in the folder.
     npix : int
         Side of the detector in pixels.
     seed : int

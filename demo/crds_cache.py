@@ -1,7 +1,7 @@
 """A local CRDS cache with the reference files of the simulated instrument.
 
-The crds client and the JWST pipeline take it for a cache that was filled from the CRDS server,
-given the environment of `environment`.
+With the environment variables of `environment`, the crds client and the JWST pipeline use it like
+a cache that was filled from the CRDS server.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ PARAMETERS = (
     "META.INSTRUMENT.FILTER",
     "META.INSTRUMENT.PUPIL",
 )
-# Reference types that the pipeline's steps ask for and that this instrument has none of.
+# Reference types that the pipeline's steps ask for, but that this instrument does not have.
 ABSENT_TYPES = (
     "DFLAT",
     "FFLAT",
@@ -40,7 +40,7 @@ FLAGS = ("DO_NOT_USE", "NO_FLAT_FIELD", "REFERENCE_PIXEL")
 
 
 def environment(folder: str | Path) -> dict[str, str]:
-    """Environment variables with which crds uses the cache and nothing else."""
+    """Environment variables with which crds uses only this cache."""
     return {
         "CRDS_PATH": str(folder),
         "CRDS_SERVER_URL": "https://crds-serverless.invalid",
@@ -51,7 +51,7 @@ def environment(folder: str | Path) -> dict[str, str]:
 def official_background(
     grating: str, filter_name: str, npix: int, instrument: int = DEFAULT_INSTRUMENT
 ) -> np.ndarray:
-    """A background as reference files made before launch have it: close, and not right.
+    """A background like that of reference files made before launch: close to the truth, but wrong.
 
     Its steps are displaced, the spots and the dust are missing, and it has a smooth error.
 
@@ -63,7 +63,7 @@ def official_background(
     Returns
     -------
     ndarray, float32, shape (npix, npix)
-        Flat field in; 0 on reference pixels.
+        With the flat field in; 0 on reference pixels.
     """
     rng = np.random.default_rng([instrument, 30])
     background = optics.sky_background(
@@ -83,7 +83,7 @@ def official_background(
 def _describe(
     model: JwstDataModel, reftype: str, exp_type: str, grating: str, filter_name: str
 ) -> None:
-    """Fill in a reference file's metadata and its definition of flags."""
+    """Fill in the metadata of a reference file and the definition of its flags."""
     meta = model.meta
     meta.telescope, meta.reftype = "JWST", reftype
     meta.instrument.name, meta.instrument.detector = "NIRISS", "NIS"
@@ -97,7 +97,7 @@ def _describe(
     meta.author, meta.pedigree, meta.useafter = "wfssbkg demo", "DUMMY", USE_AFTER
     meta.description = "Simulated, for the demo only"
     model.add_history_entry("Simulated by wfssbkg's demo; not from the telescope.")
-    # On writing, the model translates its flags into the bits defined here.
+    # When it is written, the model translates its flags into the bits defined here.
     model.dq_def = np.array(
         [(bit, 2**bit, name, name.replace("_", " ").lower()) for bit, name in enumerate(FLAGS)],
         dtype=[("BIT", "i4"), ("VALUE", "u4"), ("NAME", "S40"), ("DESCRIPTION", "S80")],
@@ -105,7 +105,7 @@ def _describe(
 
 
 def _save(model: JwstDataModel, path: Path) -> None:
-    """Write a reference file as CRDS takes it: without an ASDF extension."""
+    """Write a reference file without an ASDF extension, which CRDS does not accept."""
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
         whole, stripped = Path(folder) / path.name, Path(folder) / "stripped.fits"
         model.save(whole)
@@ -118,7 +118,7 @@ def _save(model: JwstDataModel, path: Path) -> None:
 def _write_references(
     folder: Path, npix: int, combinations: list[tuple[str, str]], instrument: int
 ) -> dict[str, dict[tuple, str]]:
-    """Write all reference files; file names by reference type and selection parameters."""
+    """Write all reference files; returns their names by reference type and selection parameters."""
     chosen = {"FLAT": {}, "BKG": {}}
     border = detector.reference_pixels(npix)
     wanted = {(optics.exposure_type(name), name, blocking) for name, blocking in combinations}
@@ -180,7 +180,7 @@ def _write_mappings(folder: Path, chosen: dict[str, dict[tuple, str]]) -> list[s
             f"    {selection!r} : UseAfter({{\n        {date!r} : {file!r},\n    }}),\n"
             for selection, file in sorted(files.items())
         )
-        if kind == "BKG":  # as in CRDS: of direct images there is no background
+        if kind == "BKG":  # as in CRDS, there is no background for direct images
             cases += "    ('NOT NIS_WFSS', 'ANY', 'ANY', 'ANY') : 'N/A',\n"
         _write_mapping(folder / name, header, f"Match({{\n{cases}}})")
     instrument = {"instrument": "NIRISS", "mapping": "INSTRUMENT", "parkey": ("REFTYPE",)}
@@ -192,7 +192,7 @@ def _write_mappings(folder: Path, chosen: dict[str, dict[tuple, str]]) -> list[s
 
 
 def _write_server_config(path: Path, mappings: list[str]) -> None:
-    """Write what the client would have stored at its last contact with the server."""
+    """Write the answer that the client would have stored at its last contact with the server."""
     nowhere = environment("")["CRDS_SERVER_URL"]
     config = {
         "bad_files_list": [],
@@ -224,19 +224,19 @@ def build_cache(
     *,
     instrument: int = DEFAULT_INSTRUMENT,
 ) -> Path:
-    """Make a CRDS cache with flats and backgrounds of the simulated instrument.
+    """Make a CRDS cache with flat fields and backgrounds of the simulated instrument.
 
-    A cache that was made with the same arguments by the same code is kept.
+    A cache that the same code made with the same arguments is kept.
 
     Parameters
     ----------
     folder : path
-        The cache: what CRDS_PATH is to be.
+        The cache, for CRDS_PATH.
     npix : int
         Side of the detector in pixels.
     combinations : sequence of (str, str)
         Grating (or CLEAR) and blocking filter. Direct images through the same blocking filters
-        get a flat as well, and no background: CRDS has none.
+        get a flat field as well, but no background, since CRDS has none.
     instrument : int
         Seed of the instrument's individual features.
 

@@ -1,7 +1,7 @@
 """The detector: flat field, bad pixels, noise, cosmic rays, saturation.
 
-Images are in the detector coordinates of a rate file. Its four amplifiers each read a quarter of
-the rows.
+Images are in the detector coordinates of a rate file, in which each of the four amplifiers reads a
+quarter of the rows.
 """
 
 from functools import lru_cache
@@ -15,14 +15,14 @@ from demo.optics import DEFAULT_INSTRUMENT, FILTERS, REFERENCE_BORDER, frame_sca
 
 FLAG = dqflags.pixel
 GAIN = 1.6  # e-/DN (JDox, NIRISS detector performance)
-READ_NOISE = 10.0  # e-, of the count that a whole ramp yields
+READ_NOISE = 10.0  # e-, of the charge that a whole ramp gives
 FULL_WELL = 45000.0  # DN
 GROUP_TIME = {"NIS": 42.947, "NISRAPID": 10.737}  # s, full frame (JDox)
 AMPLIFIERS = 4
-FLAT_ERROR = 0.002  # relative error of the reference flat, a pixel
+FLAT_ERROR = 0.002  # relative error of the reference flat per pixel
 STRIPE_RMS = 0.0025  # DN/s after STRIPE_TIME: about 0.5 % of a typical sky
 STRIPE_TIME = 800.0  # s
-COSMIC_RAYS = 1.1e-5  # hits a pixel and second
+COSMIC_RAYS = 1.1e-5  # hits per pixel and second
 
 
 class Rate(NamedTuple):
@@ -36,7 +36,7 @@ class Rate(NamedTuple):
 
 
 def reference_pixels(npix: int) -> np.ndarray:
-    """The reference pixels' border, bool, shape (npix, npix)."""
+    """The border of reference pixels, bool, shape (npix, npix)."""
     border = np.ones((npix, npix), dtype=bool)
     border[REFERENCE_BORDER:-REFERENCE_BORDER, REFERENCE_BORDER:-REFERENCE_BORDER] = False
     return border
@@ -58,7 +58,7 @@ def true_flat(npix: int, filter_name: str, instrument: int = DEFAULT_INSTRUMENT)
     npix : int
         Side of the detector in pixels.
     filter_name : str
-        Blocking filter: the large-scale part differs a little between filters.
+        Blocking filter: on large scales, filters differ a little.
     instrument : int
         Seed of the detector's individual features.
 
@@ -91,7 +91,7 @@ def true_flat(npix: int, filter_name: str, instrument: int = DEFAULT_INSTRUMENT)
 def reference_flat(
     npix: int, filter_name: str, instrument: int = DEFAULT_INSTRUMENT
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The flat field that the pipeline knows: the true one with an error of its own.
+    """The flat field in the reference file: the true one with an error.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def reference_flat(
     flat, error : ndarray, float32, shape (npix, npix)
         NaN where there is no flat field; 1 and 0 on reference pixels.
     dq : ndarray, uint32, shape (npix, npix)
-        NO_FLAT_FIELD and DO_NOT_USE there.
+        NO_FLAT_FIELD and DO_NOT_USE where there is no flat field.
     """
     rng = np.random.default_rng([instrument, 4, FILTERS.index(filter_name)])
     flat = true_flat(npix, filter_name, instrument)
@@ -154,7 +154,7 @@ def bad_pixels(npix: int, instrument: int = DEFAULT_INSTRUMENT) -> np.ndarray:
 
 
 def stripes(rng: np.random.Generator, npix: int, exposure_time: float) -> np.ndarray:
-    """1/f noise left in a rate image, common to the columns of each amplifier.
+    """1/f noise of a rate image: stripes along the columns of each amplifier.
 
     Parameters
     ----------
@@ -179,14 +179,14 @@ def stripes(rng: np.random.Generator, npix: int, exposure_time: float) -> np.nda
         noise = np.fft.rfft(rng.standard_normal((2, npix))) / np.sqrt(frequency)
         common, slope = np.fft.irfft(noise, npix)
         common = rms * (common - common.mean()) / common.std()
-        # A column takes long enough to read for the drift to change a little along it.
+        # While a column is read, the offset drifts a little.
         slope = 0.25 * rms * slope / slope.std()
         amplifier[:] = common + slope * along + 0.5 * rms * rng.standard_normal()
     return image.reshape(npix, npix)
 
 
 def _spread(mask: np.ndarray) -> np.ndarray:
-    """A mask grown by its four direct neighbours."""
+    """A mask to which the four direct neighbours of its pixels are added."""
     grown = mask.copy()
     grown[1:] |= mask[:-1]
     grown[:-1] |= mask[1:]
@@ -214,7 +214,7 @@ def _cosmic_rays(rng: np.random.Generator, npix: int, exposure_time: float) -> n
 def _snowballs(
     rng: np.random.Generator, npix: int, exposure_time: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Snowballs: saturated core, flagged pixels, light left in the halo (DN/s)."""
+    """Snowballs: saturated cores, flagged pixels, and the signal of the halos (DN/s)."""
     core, flagged = np.zeros((2, npix, npix), bool)
     halo = np.zeros((npix, npix), np.float32)
     y, x = np.ogrid[:npix, :npix]
@@ -241,18 +241,18 @@ def expose(
     *,
     instrument: int = DEFAULT_INSTRUMENT,
 ) -> Rate:
-    """What the detector and Stage 1 of the pipeline make of the light that falls on it.
+    """The rate image that the detector and Stage 1 of the pipeline make of the incident light.
 
     Parameters
     ----------
     light : ndarray, float32, shape (npix, npix)
-        Light on the detector, DN/s of a pixel of response 1.
+        Light on the detector, as DN/s in a pixel of response 1.
     filter_name : str
         Blocking filter.
     exposure_time : float
         Integration time in s.
     readpatt : str
-        NIS or NISRAPID: sets the time of a group.
+        NIS or NISRAPID, which sets the time of a group.
     rng : numpy Generator
     instrument : int
         Seed of the detector's individual features.
@@ -279,8 +279,8 @@ def expose(
 
     core, flagged, halo = _snowballs(rng, npix, exposure_time)
     jump = _cosmic_rays(rng, npix, exposure_time) | flagged
-    # A jump splits the ramp: the read noise of two short slopes is larger than that of a long
-    # one, and the group with the jump is lost.
+    # A jump splits the ramp. The read noise of two short slopes is larger than that of a long one,
+    # and the group with the jump is lost.
     when = rng.random(np.count_nonzero(jump), dtype=np.float32)
     read_loss[jump] = 1 / (when**3 + (1 - when) ** 3)
     time[jump] = max(exposure_time - group, 0.3 * exposure_time)
@@ -321,20 +321,20 @@ def expose(
 
 
 def afterglow(rng: np.random.Generator, dispersed: np.ndarray) -> np.ndarray:
-    """Persistence: a faded, blurred image of earlier, brighter traces.
+    """Persistence: a faint, blurred image of earlier, brighter traces.
 
     Parameters
     ----------
     rng : numpy Generator
     dispersed : ndarray, float32, shape (npix, npix)
-        An earlier exposure's sources on the detector, DN/s.
+        Sources of an earlier exposure on the detector, DN/s.
 
     Returns
     -------
     ndarray, float32, shape (npix, npix)
         DN/s.
     """
-    # Traps fill in proportion to the accumulated charge, up to the full well.
+    # Charge traps fill in proportion to the accumulated charge, up to the full well.
     filled = np.minimum(dispersed, 60.0)
     return rng.uniform(0.05, 0.1) * gaussian_filter(filled, 0.8)
 
@@ -348,7 +348,7 @@ def scattered_light(rng: np.random.Generator, npix: int, level: float) -> np.nda
     npix : int
         Side of the detector in pixels.
     level : float
-        Sky level, DN/s: the band is some 5 to 15 % of it.
+        Sky level, DN/s; the band has about 5 to 15 % of it.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Which exposures an archive holds, and where on the sky they lie."""
+"""Which exposures an archive holds, and where they are on the sky."""
 
 import math
 from dataclasses import dataclass, replace
@@ -8,10 +8,10 @@ import numpy as np
 from demo import detector, optics, scene
 
 COMBINATIONS = (("GR150C", "F115W"), ("GR150R", "F115W"))
-# Contaminated exposures by kind; the magnitudes of their stars.
+# Kinds of contamination: those by a star, with its magnitude, and the others.
 STAR_MAGNITUDE = {"star in field": 8.0, "star outside": 8.0, "saturated star": 12.0}
 CONTAMINATIONS = (*STAR_MAGNITUDE, "crowded", "persistence", "scattered light")
-CLUSTER_DENSITY = 6000.0  # stars per arcmin^2 of a globular cluster
+CLUSTER_DENSITY = 6000.0  # stars per arcmin^2 in a globular cluster
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Exposure:
     exposure_time: float  # s
     sky_level: float  # DN/s
     sky_colour: float  # see `demo.optics.sky_background`
-    ra: float  # deg, pointing of the detector's centre
+    ra: float  # deg, where the centre of the detector points
     dec: float
-    field_ra: float  # deg, the field's centre: the target of the proposal
+    field_ra: float  # deg, centre of the field: the target of the proposal
     field_dec: float
     roll: float  # deg, position angle of the detector's y axis
     date: float  # MJD of the start
@@ -38,7 +38,7 @@ class Exposure:
 
     @property
     def rootname(self) -> str:
-        """Name of the exposure: jw<program><observation><visit>_<group>_<exposure>_nis."""
+        """The name of the exposure: jw<program><observation><visit>_<group>_<exposure>_nis."""
         group = {"GR150C": "02101", "GR150R": "04101", "CLEAR": "06101"}[self.grating]
         return f"jw{self.program:05d}{self.field:03d}001_{group}_{self.dither:05d}_nis"
 
@@ -49,7 +49,7 @@ class Exposure:
 
     @property
     def exposure_type(self) -> str:
-        """EXP_TYPE: of slitless spectra, or of a direct image."""
+        """EXP_TYPE of slitless spectra or of a direct image."""
         return optics.exposure_type(self.grating)
 
     @property
@@ -59,13 +59,13 @@ class Exposure:
 
 
 def star_position(spec: Exposure, npix: int) -> tuple[float, float, float] | None:
-    """The star that contaminates an exposure: RA, Dec (deg, at its epoch), AB magnitude."""
+    """The star that contaminates an exposure: RA, Dec (deg, at the time of exposure), AB mag."""
     if spec.contamination not in STAR_MAGNITUDE:
         return None
     wcs = scene.pointing_wcs(spec.ra, spec.dec, spec.roll, npix)
     along, across = 0.71 * npix, 0.36 * npix
     if spec.contamination == "star outside":
-        # Just outside the detector, seen by the mirror: its first order falls on the detector.
+        # The star is just outside the detector, but on the mirror: its first order is detected.
         along = npix + 0.045 * npix
     x, y = (along, across) if spec.grating == "GR150C" else (across, along)
     ra, dec = wcs.all_pix2world(x, y, 0)
@@ -73,7 +73,7 @@ def star_position(spec: Exposure, npix: int) -> tuple[float, float, float] | Non
 
 
 def footprint(spec: Exposure, npix: int) -> str:
-    """The detector's corners on the sky as an S_REGION string."""
+    """The corners of the detector on the sky as an S_REGION string."""
     wcs = scene.pointing_wcs(spec.ra, spec.dec, spec.roll, npix)
     low, high = -0.5, npix - 0.5
     corners = wcs.all_pix2world([[low, low], [high, low], [high, high], [low, high]], 0)
@@ -81,7 +81,7 @@ def footprint(spec: Exposure, npix: int) -> str:
 
 
 def _dither(rng: np.random.Generator, spec: Exposure, number: int) -> Exposure:
-    """A dither of a field: its pointing moved by 1 to 4 arcsec in each axis."""
+    """A dither of a field: the pointing moved by 1 to 4 arcsec in each axis."""
     east, north = (rng.uniform(1, 4, 2) * rng.choice([-1, 1], 2) / 3600).tolist()
     return replace(
         spec,
@@ -101,9 +101,9 @@ def _fields(
     levels: tuple[float, float],
     times: tuple[float, float],
 ) -> list[Exposure]:
-    """Clean exposures, one field for each number of dithers, levels spread over their range."""
+    """Clean exposures: a field for each number of dithers, with levels and times spread out."""
     exposures, count = [], len(dithers)
-    # One field in each part of the ranges, so that every set spans them.
+    # There is a field in each part of the ranges, so that every set covers them.
     level_parts = (rng.permutation(count) + rng.random(count)) / count
     time_parts = (rng.permutation(count) + rng.random(count)) / count
     for field, number in enumerate(dithers, start=1):
@@ -154,14 +154,14 @@ def _contaminated(
 def demo_exposures(
     seed: int, combinations: tuple[tuple[str, str], ...] = COMBINATIONS
 ) -> list[Exposure]:
-    """The exposures of the demo: nine clean ones of each combination, and two that are not.
+    """The exposures of the demo: nine clean ones of each combination and two contaminated ones.
 
     Parameters
     ----------
     seed : int
     combinations : sequence of (str, str)
         Grating and blocking filter; the first gets an exposure with a bright star, the second
-        a hopelessly crowded one.
+        an extremely crowded one.
 
     Returns
     -------
@@ -185,16 +185,17 @@ def accuracy_exposures(
     dithers: int = 4,
     contaminated: bool = False,
 ) -> list[Exposure]:
-    """Exposures to measure accuracy on: levels 0.2 to 1.5 DN/s, 300 to 1500 s.
+    """Exposures to measure the accuracy with: levels 0.2 to 1.5 DN/s, 300 to 1500 s.
 
     Parameters
     ----------
     seed : int
     grating, filter_name : str
     fields, dithers : int
-        Clean exposures: that many fields, each with that many dithers.
+        Number of fields of clean exposures, and number of dithers of each field.
     contaminated : bool
-        Add one exposure of each kind in `CONTAMINATIONS`; the clean ones stay the same.
+        Whether to add one exposure of each kind in `CONTAMINATIONS`; the clean ones stay the
+        same.
 
     Returns
     -------

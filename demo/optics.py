@@ -1,8 +1,8 @@
 """The pick-off mirror and the grisms: how light reaches the detector.
 
 Everything is computed on the *extended field*: the detector's ``npix x npix`` pixels and a
-margin on each side that the pick-off mirror sees as well. Frames smaller than 2048 pixels are
-the same instrument shrunk: offsets, margin and spots scale with ``npix / 2048``.
+margin on each side that the pick-off mirror sees as well. Frames smaller than 2048 pixels show
+the same instrument at a smaller scale: offsets, margin and spots scale with ``npix / 2048``.
 """
 
 from collections.abc import Callable
@@ -15,15 +15,15 @@ from scipy.ndimage import distance_transform_edt
 from scipy.special import erf
 
 FULL_FRAME = 2048
-PIXEL_SCALE = 0.0656  # arcsec a pixel (JDox, NIRISS detector overview)
+PIXEL_SCALE = 0.0656  # arcsec per pixel (JDox, NIRISS detector overview)
 REFERENCE_BORDER = 4  # rows and columns of reference pixels on each side
 MIRROR_MARGIN = 137  # pixels beyond the detector that the pick-off mirror sees
 FIELD_MARGIN = 150  # pixels beyond the detector that are simulated, so that soft edges fit
 SPOT_DIAMETERS = (0.58, 0.75, 1.5, 2.0)  # arcsec (JDox, NIRISS coronagraphic spots)
-DEFAULT_INSTRUMENT = 150  # seed of the mirror's and the detector's individual features
+DEFAULT_INSTRUMENT = 150  # seed of the individual features of mirror and detector
 
 GRATINGS = ("GR150C", "GR150R")
-# The medium bands lie inside the wide ones and reuse their trace.
+# The medium bands are inside the wide ones and use their traces.
 WIDE_FILTER = {
     "F090W": "F090W",
     "F115W": "F115W",
@@ -50,7 +50,7 @@ TRACE_RANGES = {
 }
 # GR150R's traces lie within 6 pixels of GR150C's.
 GR150R_SHIFTS = {1: 3.0, 0: -2.5, 2: 4.5, 3: 5.5, -1: -4.0}
-# Cross-dispersion offset in the middle of a trace, and change from its one end to the other.
+# Cross-dispersion offset in the middle of a trace, and its change from one end to the other.
 CROSS_OFFSETS = {1: (0.4, 1.2), 0: (-1.1, 0.0), 2: (1.3, 2.4), 3: (2.1, 3.5), -1: (-1.8, -1.5)}
 
 ORDER_FRACTIONS = {
@@ -62,7 +62,7 @@ ORDER_FRACTIONS = {
 
 
 def exposure_type(grating: str) -> str:
-    """EXP_TYPE of exposures through a grism, or through none (CLEAR): direct images."""
+    """EXP_TYPE of exposures through a grism, or of direct images, without one (CLEAR)."""
     return "NIS_IMAGE" if grating == "CLEAR" else "NIS_WFSS"
 
 
@@ -72,7 +72,7 @@ def frame_scale(npix: int) -> float:
 
 
 def field_margin(npix: int) -> int:
-    """Width, in pixels, of the extended field's margin on each side."""
+    """Width, in pixels, of the margin of the extended field on each side."""
     return round(FIELD_MARGIN * frame_scale(npix))
 
 
@@ -98,7 +98,7 @@ def coronagraphic_spots(npix: int) -> list[Spot]:
 def _edge_transmission(
     x: np.ndarray, y: np.ndarray, half: float, rng: np.random.Generator, scale: float
 ) -> np.ndarray:
-    """Soft, tilted, slightly bent edges of a mirror of half-width ``half``, centred on 0."""
+    """Transmission of a mirror of half-width ``half`` with soft, tilted, slightly bent edges."""
     transmission = np.ones(np.broadcast_shapes(x.shape, y.shape))
     for across, along in ((x, y), (-x, y), (y, x), (-y, x)):
         u = along / half
@@ -155,7 +155,7 @@ def mirror_illumination(
         r = np.hypot(detector[np.newaxis, columns] - x0, detector[rows, np.newaxis] - y0)
         mirror[rows, columns] *= 1 - depth * profile(r)
 
-    for _ in range(60):  # dust and blemishes: mostly faint, of many sizes
+    for _ in range(60):  # dust and blemishes of many sizes, most of them faint
         x0, y0 = rng.uniform(-margin, npix + margin, 2)
         radius = max(rng.uniform(2, 12) * scale, 0.7)
         depth = min(0.004 * rng.pareto(1.3), 0.15)
@@ -166,7 +166,7 @@ def mirror_illumination(
         darken(
             spot.x,
             spot.y,
-            0.75,  # the engraved spots still scatter some light
+            0.75,  # the engraved spots scatter a part of the light
             lambda r, radius=radius: 0.5 * (1 - erf((r - radius) / rim)),
         )
     mirror.setflags(write=False)
@@ -182,9 +182,9 @@ def _order_response(order: int, first: float, last: float) -> tuple[np.ndarray, 
     t = (np.arange(count) + 0.5) / count
     offsets = first + t * (last - first)
     wavelength = (2 * t - 1) * (-1 if order > 0 else 1)
-    # The tabulated range is where there is any response; most of it comes from the middle.
+    # The table has the range with any response; most of the response is in the middle.
     band = 1 / (1 + np.exp(-24 * (t - 0.2))) / (1 + np.exp(24 * (t - 0.8)))
-    # Blaze: each order peaks elsewhere in the band.
+    # Because of the blaze, each order has its peak at another place in the band.
     blaze = 1 + 0.25 * np.cos(2.2 * (wavelength - 0.3 * order)) + 0.03 * np.sin(9 * wavelength)
     weights = band * blaze
     weights /= weights.sum()
@@ -192,7 +192,7 @@ def _order_response(order: int, first: float, last: float) -> tuple[np.ndarray, 
 
 
 def trace_samples(grating: str, filter_name: str, npix: int) -> np.ndarray:
-    """How a point of light is spread over the detector.
+    """How the light of a point source is spread over the detector.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def trace_samples(grating: str, filter_name: str, npix: int) -> np.ndarray:
 
 
 def _transform_shape(npix: int, samples: np.ndarray) -> tuple[int, int]:
-    """Shape in which a circular convolution leaves the detector free of wrapped light."""
+    """Shape in which a circular convolution wraps no light around onto the detector."""
     size = npix + 2 * field_margin(npix)
     reach = np.ceil(np.abs(samples[0])).max() + field_margin(npix) + 2
     along = scipy.fft.next_fast_len(int(npix + reach), real=True)
@@ -232,7 +232,7 @@ def _transform_shape(npix: int, samples: np.ndarray) -> tuple[int, int]:
 
 
 def _trace_image(samples: np.ndarray, weights: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Spread sampled weights bilinearly over pixels, offset 0 at index 0, wrapped around."""
+    """Distribute sampled weights bilinearly over pixels; negative offsets wrap around."""
     image = np.zeros(shape)
     along, across = np.floor(samples[0]).astype(int), np.floor(samples[1]).astype(int)
     u, v = samples[0] - along, samples[1] - across
@@ -245,7 +245,7 @@ def _trace_image(samples: np.ndarray, weights: np.ndarray, shape: tuple[int, int
 
 @lru_cache(maxsize=1)
 def _trace_transforms(grating: str, filter_name: str, npix: int, dtype: str) -> tuple:
-    """Fourier transforms of the trace for a flat spectrum and for its slope."""
+    """Fourier transforms of the trace of a flat spectrum, and of its change with the slope."""
     samples = trace_samples(grating, filter_name, npix)
     shape = _transform_shape(npix, samples)
     flat, slope = samples[3], samples[3] * samples[2]
@@ -262,7 +262,7 @@ def disperse(
     *,
     sloped: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Send a direct image that has passed the mirror through the grism.
+    """Disperse a direct image that the mirror has reflected, as the grism does.
 
     Parameters
     ----------
@@ -292,7 +292,7 @@ def disperse(
     spectrum = scipy.fft.rfft2(image, shape) * flat
     if sloped is not None:
         spectrum += scipy.fft.rfft2(sloped, shape) * slope
-    # Only the detector's rows are transformed back along the dispersion axis.
+    # Along the dispersion axis, only the rows of the detector are transformed back.
     spectrum = scipy.fft.ifft(spectrum, axis=0, overwrite_x=True)[inner]
     dispersed = scipy.fft.irfft(spectrum, shape[1], axis=1, overwrite_x=True)[:, inner]
     return np.ascontiguousarray(dispersed.T if grating == "GR150R" else dispersed)
@@ -308,7 +308,7 @@ def _detector_side(extended: int) -> int:
 
 
 def science_pixels(image: np.ndarray) -> np.ndarray:
-    """View of an image without its border of reference pixels."""
+    """A view of an image without its border of reference pixels."""
     return image[REFERENCE_BORDER:-REFERENCE_BORDER, REFERENCE_BORDER:-REFERENCE_BORDER]
 
 
@@ -316,7 +316,7 @@ def science_pixels(image: np.ndarray) -> np.ndarray:
 def _sky_components(
     grating: str, filter_name: str, npix: int, instrument: int, clean: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Dispersed uniform sky of flat spectrum, and its change per unit of spectral slope."""
+    """A uniform sky of flat spectrum, dispersed, and its change per unit of spectral slope."""
     mirror = mirror_illumination(npix, instrument, clean)
     if grating == "CLEAR":
         grey = disperse(mirror, grating, filter_name)
@@ -335,7 +335,7 @@ def sky_background(
     instrument: int = DEFAULT_INSTRUMENT,
     clean: bool = False,
 ) -> np.ndarray:
-    """The noise-free background that a uniform sky leaves, flat field not applied.
+    """The noise-free background of a uniform sky, without flat field.
 
     Parameters
     ----------
@@ -375,13 +375,13 @@ def near_features(
     grating, filter_name, npix, instrument
         As for `sky_background`.
     distance : float
-        Pixels around the structure that count as near it.
+        Pixels up to this far from the structure count as near it.
 
     Returns
     -------
     spots, edges : ndarray, bool, shape (npix, npix)
         Near the dispersed images of the spots (and of the darkest dust), and near the steps
-        that the mirror's edges leave.
+        that the edges of the mirror make.
     """
     smooth = sky_background(grating, filter_name, npix, instrument=instrument, clean=True)
     spotted = sky_background(grating, filter_name, npix, instrument=instrument)

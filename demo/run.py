@@ -1,11 +1,12 @@
-"""The demo: a simulated archive through the five scripts, scored against its truth.
+"""The demo: run the five scripts on a simulated archive, and score the result against its truth.
 
-Everything is written below demo/work; the user's own CRDS, astropy and matplotlib settings are
-neither used nor touched.
+Everything is written to demo/work. The user's own settings of CRDS, astropy and matplotlib are
+neither used nor changed.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
 import subprocess
@@ -22,8 +23,11 @@ import psutil
 from astropy.io import fits
 
 from demo import archive, crds_cache, score, server
-from wfssbkg import cli, config, exposures, layout, products
+from wfssbkg import config, layout
+from wfssbkg.detector import science_pixels
+from wfssbkg.files import exposure_table
 from wfssbkg.layout import Folder
+from wfssbkg.run import command_line
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = ("queryData.py", "makeMask.py", "makeBackgrounds.py", "finalizeBackgrounds.py")
@@ -34,7 +38,7 @@ NPIX = 2048
 
 @dataclass
 class Usage:
-    """What one step took: s, and the most memory of all its processes together, bytes."""
+    """Time of one step, s, and peak memory of all its processes together, bytes."""
 
     step: str
     seconds: float = 0.0
@@ -48,7 +52,7 @@ class Usage:
 
 
 def environment(work: Path) -> dict[str, str]:
-    """The environment of the scripts: nothing of the user's settings, everything below `work`."""
+    """The environment of the scripts: none of the user's settings, all folders below `work`."""
     own = {key: value for key, value in os.environ.items() if not key.startswith("CRDS_")}
     home = work / "home"
     for folder in ("config", "cache", "matplotlib"):
@@ -75,7 +79,7 @@ def run_script(name: str, settings: Path, work: Path, output: IO | None = None) 
     settings : `~pathlib.Path`
         Its config file.
     work : `~pathlib.Path`
-        Folder of the CRDS cache, and of what libraries want to keep.
+        Folder of the CRDS cache, and of the files that libraries keep.
     output : file, optional
         Where its messages go; default: the screen.
 
@@ -99,18 +103,18 @@ def run_script(name: str, settings: Path, work: Path, output: IO | None = None) 
 
 
 def _watch(process: psutil.Process, usage: Usage) -> None:
-    """Note the most memory that a process and its children hold together."""
+    """Record the peak memory of a process and its children together."""
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         try:
             family = [process, *process.children(recursive=True)]
             usage.peak_bytes = max(usage.peak_bytes, sum(_memory(member) for member in family))
         except psutil.NoSuchProcess:
             pass
-        time.sleep(0.25)  # reading it takes time that the step then lacks
+        time.sleep(0.25)  # reading the memory more often would slow the step down
 
 
 def _memory(process: psutil.Process) -> int:
-    """Memory in bytes; on Linux, a page that processes share counts in parts, once in the sum."""
+    """Memory in bytes; on Linux, pages that processes share count only once in their sum."""
     try:
         memory = process.memory_full_info()
         return getattr(memory, "pss", memory.rss)
@@ -119,13 +123,13 @@ def _memory(process: psutil.Process) -> int:
 
 
 def prepare(work: Path, settings: config.Config) -> None:
-    """Simulate the archive and its CRDS cache, or what is missing of them."""
+    """Simulate the archive and its CRDS cache, as far as they are not there yet."""
     workers = settings.compute.workers or os.cpu_count() or 1
     wanted = archive.demo_exposures(SEED)
     combinations = sorted({(exposure.grating, exposure.filter) for exposure in wanted})
     print(
-        f"Simulating {len(wanted)} exposures in {work} (about a minute, unless they are there);\n"
-        "the archive's answer will also list exposures that have to be left out",
+        f"Simulating {len(wanted)} exposures in {work} (about a minute, unless they are there).\n"
+        "The archive's answer will also list exposures that have to be left out.",
         flush=True,
     )
     archive.simulate_archive(work / "archive", wanted, npix=NPIX, workers=workers, seed=SEED)
@@ -133,22 +137,22 @@ def prepare(work: Path, settings: config.Config) -> None:
 
 
 def score_combination(folder: Folder, truth_path: Path) -> tuple[dict[str, float], np.ndarray]:
-    """The finished background's error against the truth: figures, and the map."""
+    """The error of the finished background against the truth: its figures, and its map."""
     with fits.open(folder.finished) as hdus:
-        good = products.science_pixels(hdus["SCI"].shape) & (hdus["NEXP"].data > 0)
+        good = science_pixels(hdus["SCI"].shape) & (hdus["NEXP"].data > 0)
         error = score.relative_error(hdus["SCI"].data, fits.getdata(truth_path, "SCI"), good)
     return score.figures(error), error
 
 
 def draw(folder: Folder, error: np.ndarray, path: Path) -> None:
-    """A picture of background, error and coverage."""
+    """Draw the background, its error and its coverage."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
     with fits.open(folder.finished) as hdus:
-        science = products.science_pixels(hdus["SCI"].shape)
+        science = science_pixels(hdus["SCI"].shape)
         sky = np.where(science, hdus["SCI"].data, np.nan)
         number = np.where(science, hdus["NEXP"].data, np.nan)
     low, high = np.nanpercentile(sky, (0.5, 99.5))
@@ -171,23 +175,23 @@ def draw(folder: Folder, error: np.ndarray, path: Path) -> None:
 
 
 def report(work: Path, settings: config.Config, usages: list[Usage]) -> None:
-    """The closing table."""
+    """Print the final table."""
     print(
         "\nResult on simulated exposures; error of the finished background in per cent of the sky\n"
         f"{'combination':14}{'found':>7}{'excluded':>10}{'rejected':>10}{'failed':>8}"
-        f"{'combined':>10}{'a pixel':>10}{'smoothed':>10}{'99.9th pct':>12}"
+        f"{'combined':>10}{'per pixel':>11}{'smoothed':>10}{'99.9th pct':>12}"
     )
-    for folder in cli.folders(settings):
-        fates = exposures.fates(exposures.read(folder.table))
+    for folder in command_line.folders(settings):
+        fates = exposure_table.fates(exposure_table.read(folder.table))
         figures, error = score_combination(
             folder, work / "archive" / "truth" / f"{folder.combination}.fits"
         )
         draw(folder, error, picture(work, folder))
         print(
             f"{folder.combination!s:14}{sum(map(len, fates.values())):7}"
-            f"{len(fates[exposures.EXCLUDED]):10}{len(fates[exposures.REJECTED]):10}"
-            f"{len(fates[exposures.FAILED]):8}{len(fates[exposures.ACCEPTED]):10}"
-            f"{100 * figures['pixel']:10.3f}{100 * figures['smooth']:10.3f}"
+            f"{len(fates[exposure_table.EXCLUDED]):10}{len(fates[exposure_table.REJECTED]):10}"
+            f"{len(fates[exposure_table.FAILED]):8}{len(fates[exposure_table.ACCEPTED]):10}"
+            f"{100 * figures['pixel']:11.3f}{100 * figures['smooth']:10.3f}"
             f"{100 * figures['tail']:12.3f}"
         )
     print(f"\n{'step':28}{'time, s':>9}{'peak memory, GB':>18}")
@@ -196,24 +200,29 @@ def report(work: Path, settings: config.Config, usages: list[Usage]) -> None:
         print(f"{usage.step:28}{usage.seconds:9.1f}{memory}")
     print(f"{'all':28}{sum(usage.seconds for usage in usages):9.1f}")
     print("\nFinished backgrounds, pictures and exposure tables:")
-    for folder in cli.folders(settings):
+    for folder in command_line.folders(settings):
         for path in (folder.finished, folder.finished_unflat, picture(work, folder), folder.table):
             print(f"  {_short(path)}")
     print(f"\nReport: {_short(layout.report(settings.output_directory))}")
 
 
 def picture(work: Path, folder: Folder) -> Path:
-    """Where the picture of a combination goes."""
+    """The picture of a combination."""
     return work / "pictures" / f"{folder.combination}.png"
 
 
 def _short(path: Path) -> str:
-    """A path as seen from here, if it is below."""
+    """A path relative to the current folder, if it is in there."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Prepare, run the five scripts, report."""
+    argparse.ArgumentParser(
+        prog="python -m demo.run",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(arguments)
     settings = config.read(HERE / "config.yaml")
     work = settings.working_directory
     work.mkdir(parents=True, exist_ok=True)
@@ -221,7 +230,7 @@ def main() -> int:
     port = urlsplit(settings.query.mast_url).port
     if not is_free(port):
         print(
-            f"Port {port} of this machine is in use, and the demo's server needs it. End the other "
+            f"Port {port} of this machine is in use, but the demo's server needs it. End the other "
             "program, or change mast_url and gaia_url in demo/config.yaml",
             file=sys.stderr,
         )
@@ -247,4 +256,4 @@ def is_free(port: int) -> bool:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -1,7 +1,7 @@
 """What is on the sky: galaxies, stars and their direct image.
 
-Positions are on the sky, so that dithers of a field see the same sources. Fluxes are in DN/s
-summed over the grism's orders.
+Positions are on the sky, so that all dithers of a field show the same sources. Fluxes are in DN/s,
+summed over the orders of the grism.
 """
 
 from typing import NamedTuple
@@ -13,24 +13,24 @@ from scipy.special import erf
 
 from demo.optics import PIXEL_SCALE, field_margin, trace_samples
 
-ZERO_POINT = 27.4  # AB magnitude of 1 DN/s: sky of 0.2 MJy/sr then is 0.5 DN/s a pixel
+ZERO_POINT = 27.4  # AB magnitude of 1 DN/s; a sky of 0.2 MJy/sr is then 0.5 DN/s per pixel
 FAINTEST_GALAXY, FAINTEST_STAR = 28.5, 26.0  # AB mag
 GALAXIES_PER_ARCMIN2 = 250.0  # brighter than FAINTEST_GALAXY (deep near-infrared counts)
 STARS_PER_ARCMIN2 = 8.0  # brighter than FAINTEST_STAR, at high galactic latitude
-LARGEST_DITHER = 8.0  # arcsec: sources are drawn that far beyond the extended field
+LARGEST_DITHER = 8.0  # arcsec; sources are drawn up to this far beyond the extended field
 
-# Point spread function: a core of FWHM 0.065 arcsec, wings falling as r^-3, and spikes.
-CORE_SIGMA = 0.42  # pixels; with the pixel's own width FWHM is about one pixel
+# The point spread function has a core of FWHM 0.065 arcsec, wings that fall as r^-3, and spikes.
+CORE_SIGMA = 0.42  # pixels; with the width of a pixel, the FWHM is about one pixel
 WING_FRACTION, WING_SCALE = 0.20, 1.2  # of the flux; pixels
 SPIKE_FRACTION, SPIKE_WIDTH, SPIKE_SCALE = 0.04, 0.8, 4.0  # of the flux; pixels; pixels
 SPIKE_FLUX = 100.0  # DN/s; spikes of fainter stars are lost in the noise
-STAMP_EDGE = 5e-5  # DN/s a pixel at which stamps end: 0.01 % of a typical sky
-LARGEST_STAMP = 48  # half-width in pixels up to which stamps are drawn many at a time
+STAMP_EDGE = 5e-5  # DN/s per pixel at which stamps end: 0.01 % of a typical sky
+LARGEST_STAMP = 48  # half-width in pixels; larger stamps are drawn one at a time
 BATCH_PIXELS = 400_000
 
 
 class Sources(NamedTuple):
-    """Sources of a field, one element each."""
+    """The sources of a field; each array has one element per source."""
 
     ra: np.ndarray  # deg
     dec: np.ndarray  # deg
@@ -95,7 +95,7 @@ def point_sources(
 
 
 def merge(*groups: Sources) -> Sources:
-    """All sources of several groups."""
+    """Join several groups of sources."""
     return Sources(*(np.concatenate(columns) for columns in zip(*groups, strict=True)))
 
 
@@ -112,9 +112,9 @@ def field_sources(
     roll : float
         Position angle of the detector's y axis in deg.
     npix : int
-        Side of the detector in pixels; sources fill its extended field and the dithers around.
+        Side of the detector in pixels; sources cover its extended field in all dithers.
     crowding : float
-        Stars per arcmin^2 of a star cluster in front.
+        Stars per arcmin^2 of a star cluster in the foreground.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def field_sources(
 
 
 def _star_profile(dx: np.ndarray, dy: np.ndarray, flux: np.ndarray) -> np.ndarray:
-    """Surface brightness of stars at pixel offsets dx, dy (broadcast), DN/s a pixel."""
+    """Surface brightness of stars at pixel offsets dx, dy (broadcast), DN/s per pixel."""
     root = np.sqrt(2) * CORE_SIGMA
     along_x = 0.5 * (erf((dx + 0.5) / root) - erf((dx - 0.5) / root))
     along_y = 0.5 * (erf((dy + 0.5) / root) - erf((dy - 0.5) / root))
@@ -165,7 +165,7 @@ def _star_profile(dx: np.ndarray, dy: np.ndarray, flux: np.ndarray) -> np.ndarra
 
 
 def _spikes(dx: np.ndarray, dy: np.ndarray, flux: np.ndarray) -> np.ndarray:
-    """Diffraction spikes, three lines through the star, DN/s a pixel."""
+    """Diffraction spikes: three lines through the star, DN/s per pixel."""
     peak = SPIKE_FRACTION / 3 / (np.sqrt(2 * np.pi) * SPIKE_WIDTH * np.pi * SPIKE_SCALE)
     light = 0.0
     for angle in np.radians([30, 90, 150]):
@@ -185,7 +185,7 @@ def _galaxy_profile(
     axis_ratio: np.ndarray,
     angle: np.ndarray,
 ) -> np.ndarray:
-    """Exponential discs, softened by the point spread function, DN/s a pixel."""
+    """Exponential discs, widened by the point spread function, DN/s per pixel."""
     cos, sin = np.cos(angle), np.sin(angle)
     soft2 = CORE_SIGMA**2 + 1 / 12  # variance of the core and of the pixel
     major = (dx * cos + dy * sin) ** 2 / (radius**2 + soft2)
@@ -195,7 +195,7 @@ def _galaxy_profile(
 
 
 def _stamp_half_widths(sources: Sources, edge: float) -> np.ndarray:
-    """Half-width in pixels at which each source has fallen to `edge`, DN/s a pixel."""
+    """Half-width in pixels at which each source has fallen to `edge`, DN/s per pixel."""
     wing = (WING_FRACTION * WING_SCALE * sources.flux / (2 * np.pi * edge)) ** (1 / 3)
     scale = np.maximum(sources.radius, 0.7) / 1.678
     centre = sources.flux / (2 * np.pi * scale**2 * sources.axis_ratio)
@@ -217,7 +217,7 @@ def _stamps(
 def render(
     sources: Sources, x: np.ndarray, y: np.ndarray, npix: int, *, edge: float = STAMP_EDGE
 ) -> np.ndarray:
-    """Direct image of sources, and the same with each source times its spectral slope.
+    """The direct image of sources, and the same with each source times its spectral slope.
 
     Parameters
     ----------
@@ -227,12 +227,12 @@ def render(
     npix : int
         Side of the detector in pixels.
     edge : float
-        Surface brightness, DN/s a pixel, at which the image of a source is cut off.
+        Surface brightness, DN/s per pixel, at which the image of a source is cut off.
 
     Returns
     -------
     ndarray, float32, shape (2, npix + 2 margin, npix + 2 margin)
-        DN/s a pixel of the extended field.
+        DN/s per pixel of the extended field.
     """
     size = npix + 2 * field_margin(npix)
     pad = LARGEST_STAMP + 1
@@ -245,7 +245,7 @@ def render(
     from_centre = np.maximum(np.abs(x - side / 2), np.abs(y - side / 2))
     inside = small & (from_centre < size / 2)
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
-    # Sizes come in steps of about a quarter, so that many stamps share one shape.
+    # Sizes grow in steps of about a quarter, so that many stamps have the same shape.
     steps = np.unique(np.minimum(np.rint(1.25 ** np.arange(6, 19)).astype(int), LARGEST_STAMP))
     step_of = np.searchsorted(steps, np.minimum(half, LARGEST_STAMP))
     for is_star, step in {(s, k) for s, k in zip(star[inside], step_of[inside], strict=True)}:
@@ -278,7 +278,7 @@ def render(
 
 
 def _add(canvas: np.ndarray, index: np.ndarray, stamps: np.ndarray, slope: np.ndarray) -> None:
-    """Add stamps, and stamps times slope, to the flattened canvases at flat indices."""
+    """Add stamps, and stamps times slope, to the flattened canvases at the given indices."""
     np.add.at(canvas[0], index, stamps)
     np.add.at(canvas[1], index, stamps * slope[:, np.newaxis, np.newaxis].astype(np.float32))
 
@@ -291,13 +291,13 @@ def emission_lines(
     combination: tuple[str, str],
     npix: int,
 ) -> np.ndarray:
-    """First-order images of the sources in their emission lines.
+    """First-order images of the emission lines of the sources.
 
     Parameters
     ----------
     sources : Sources
     x, y : ndarray
-        Positions of the direct image in detector pixels.
+        Positions in the direct image in detector pixels.
     mirror : ndarray, shape (npix + 2 margin, npix + 2 margin)
         Transmission of the pick-off mirror.
     combination : (str, str)

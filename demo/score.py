@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+
+from wfssbkg.smoothing import gaussian_mean
 
 
 def relative_error(background: np.ndarray, truth: np.ndarray, good: np.ndarray) -> np.ndarray:
@@ -45,9 +46,8 @@ def smoothed(error: np.ndarray, width: float = 8.0) -> np.ndarray:
         NaN where `error` is.
     """
     good = np.isfinite(error)
-    weight = ndimage.gaussian_filter(good.astype(np.float64), width)
-    total = ndimage.gaussian_filter(np.where(good, error, 0.0), width)
-    return np.where(good, total / np.where(good, weight, 1), np.nan)
+    mean, _ = gaussian_mean(error, good.astype(np.float64), width, mode="reflect")
+    return np.where(good, mean, np.nan)
 
 
 def rms(error: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""A picture of a report, as a browser shows it: python -m demo.screenshot REPORT PNG."""
+"""Take a picture of a report as a browser shows it: python -m demo.screenshot REPORT PNG."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 from PIL import Image
 from selenium import webdriver
 
-WIDTH, HEIGHT = 1280, 800  # px, of a laptop
+WIDTH, HEIGHT = 1280, 800  # px; the window of a laptop
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def programs() -> tuple[str, str] | None:
-    """Where Chromium and its driver are; None without them."""
+    """The paths of Chromium and its driver; None if one is missing."""
     found = [shutil.which(name) for name in _BROWSERS]
     driver = shutil.which("chromedriver")
     browser = next(filter(None, found), None)
@@ -30,7 +30,7 @@ def browser(
     *, width: int = WIDTH, height: int = HEIGHT, scripts: bool = True, phone: bool = False
 ) -> Iterator[webdriver.Chrome]:
     """
-    Headless Chromium without a network.
+    Start headless Chromium without a network.
 
     Parameters
     ----------
@@ -39,15 +39,15 @@ def browser(
     scripts : bool
         Whether JavaScript runs.
     phone : bool
-        Whether it behaves as a phone: its viewport is what the page asks for.
+        Whether it behaves as a phone does, and takes the viewport that the page asks for.
     """
     program, driver = programs() or ("chromium", "chromedriver")
     options = webdriver.ChromeOptions()
     options.binary_location = program
     for argument in (
         "--headless=new",
-        "--no-sandbox",  # root has none, e.g. in a container
-        "--remote-debugging-pipe",  # not by a port that a file tells: starts hung now and then
+        "--no-sandbox",  # there is none for root, e.g. in a container
+        "--remote-debugging-pipe",  # with a port, which a file tells, some starts hung
         "--hide-scrollbars",
         "--host-resolver-rules=MAP * ~NOTFOUND",
         f"--window-size={width},{height}",
@@ -69,15 +69,16 @@ def browser(
 
 
 def main() -> int:
-    """Write the first screens of a report as a PNG file of few colours."""
+    """Write the beginning of a report as a PNG file of 256 colours."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("report", type=Path, metavar="REPORT", help="a report.html")
     parser.add_argument("picture", type=Path, metavar="PNG", help="the file to write")
-    parser.add_argument("--height", type=int, default=2190, help="of the page, px")
+    parser.add_argument("--height", type=int, default=2190, help="of the page, px (default: 2190)")
     options = parser.parse_args()
     if not programs():
         print(
-            "Chromium and chromedriver are needed, e.g. of Debian: chromium-driver", file=sys.stderr
+            "Chromium and chromedriver are needed; on Debian: apt install chromium-driver",
+            file=sys.stderr,
         )
         return 1
     with browser(height=options.height) as window:

@@ -1,6 +1,6 @@
 """A small server on this machine that answers as MAST and Gaia do, for a simulated archive.
 
-It speaks what astroquery's clients ask for: MAST's portal (column configuration, filtered search
+It speaks what astroquery and pyvo ask for: MAST's portal (column configuration, filtered search
 with pages, downloads) and Gaia's TAP service (asynchronous and synchronous jobs). On request it
 goes wrong; see `Fault`.
 """
@@ -8,7 +8,6 @@ goes wrong; see `Fault`.
 from __future__ import annotations
 
 import contextlib
-import gzip
 import html
 import json
 import math
@@ -53,7 +52,7 @@ class Fault:
     pattern : str
         Regular expression that is searched in the request's description, such as
         'columns', 'search page=2', 'HEAD jw…_rate.fits', 'GET jw…_rate.fits', 'gaia job',
-        'gaia phase', 'gaia result SELECT …'.
+        'gaia phase PENDING', 'gaia phase COMPLETED', 'gaia result SELECT …'.
     kind : str
         One of `KINDS`.
     times : int
@@ -68,14 +67,14 @@ class Fault:
     value: float = 1.0
 
     KINDS = (
-        "refused",  # the connection is closed without a word
+        "refused",  # the connection is closed without an answer
         "401", "404", "500", "503",
         "half",  # half of the answer, then the connection is closed
         "stall",  # half of the answer, then silence
         "short",  # a complete answer that is shorter than it should be
-        "html",  # a page of a proxy in place of the answer
-        "empty",  # nothing
-        "malformed",  # the beginning of the answer, as if it were all
+        "html",  # the page of a proxy instead of the answer
+        "empty",  # an answer without content
+        "malformed",  # the beginning of the answer, as if it were complete
         "no rows",  # a correct answer without any row
         "executing",  # a search or a job that is not done yet
     )  # fmt: skip
@@ -83,6 +82,25 @@ class Fault:
     def __post_init__(self) -> None:
         if self.kind not in self.KINDS:
             raise ValueError(f"fault '{self.kind}': expected one of {', '.join(self.KINDS)}")
+
+
+@dataclass
+class Job:
+    """An asynchronous job of the TAP service (IVOA UWS).
+
+    Attributes
+    ----------
+    query : str
+        In ADQL.
+    phase : str
+        PENDING, EXECUTING or COMPLETED.
+    looks : int
+        How often it will still be seen EXECUTING.
+    """
+
+    query: str
+    phase: str = "PENDING"
+    looks: int = 2
 
 
 class Server(ThreadingHTTPServer):
@@ -94,7 +112,7 @@ class Server(ThreadingHTTPServer):
         What is to go wrong; may be changed at any time.
     counts : `collections.Counter`
         How often was asked for: 'columns', 'search' (one a search, whatever its pages),
-        'search page', 'head', 'download', 'gaia job', 'gaia phase', 'gaia result', …
+        'search page', 'head', 'download', 'gaia job', 'gaia start', 'gaia phase', 'gaia result'.
     page_size : int
         The most rows of a page, whatever the client asks for.
     delay : float
@@ -114,7 +132,7 @@ class Server(ThreadingHTTPServer):
         self.delay = 0.0
         self.busy = True
         self.closing = threading.Event()
-        self.jobs: dict[str, tuple[str, str]] = {}  # number -> ADQL and format
+        self.jobs: dict[str, Job] = {}  # by their numbers
         self._lock = threading.Lock()
 
     @property
@@ -127,13 +145,13 @@ class Server(ThreadingHTTPServer):
         return json.loads((self.folder / "catalog.json").read_text(encoding="utf-8"))[part]
 
     def count(self, what: str) -> int:
-        """Note a request; returns how often there was one."""
+        """Count a request; returns how many there have been."""
         with self._lock:
             self.counts[what] += 1
             return self.counts[what]
 
     def fault(self, request: str) -> Fault | None:
-        """The fault for a request, if there is one; uses it up."""
+        """The fault for a request, if there is one; it then happens once less."""
         with self._lock:
             for fault in self.faults:
                 if fault.times > 0 and re.search(fault.pattern, request):
@@ -142,30 +160,30 @@ class Server(ThreadingHTTPServer):
         return None
 
     def shutdown(self) -> None:
-        """Stop serving, and answers that are held back."""
+        """Stop serving, and stop answers that are delayed."""
         self.closing.set()
         super().shutdown()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has gone away is no error."""
+        """Ignore errors, such as that a client has closed its connection."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection."""
+    """The answers on one connection."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: Server
 
     def log_message(self, *arguments: Any) -> None:
-        """Keep the screen clear."""
+        """Print nothing."""
 
     def do_GET(self) -> None:
         """Answer any request."""
         address = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         parameters = dict(parse_qsl(body or address.query))
-        query = parameters.get("QUERY", ""), parameters.get("FORMAT", "")
+        query = parameters.get("QUERY", "")
         self.fault: Fault | None = None
         match address.path.strip("/").split("/"):
             case ["portal", *_, "columnsconfig"]:
@@ -175,20 +193,24 @@ class Handler(BaseHTTPRequestHandler):
             case ["api", "v0.1", "Download", "file"]:
                 self._product(parameters.get("uri", ""))
             case ["tap-server", "tap", "sync"]:
-                self._result(*query, limit=SYNC_LIMIT)
+                self._result(query, limit=SYNC_LIMIT)
+            case ["tap-server", "tap", "async"] if self.command == "POST":
+                self._new_job(query)
             case ["tap-server", "tap", "async"]:
-                self._job(*query)
+                self._send(_uws("jobs", ""))
+            case ["tap-server", "tap", "async", number] if number in self.server.jobs:
+                self._job(number)
             case ["tap-server", "tap", "async", number, "phase"] if number in self.server.jobs:
-                self._phase(number)
+                self._start(number)
             case ["tap-server", "tap", "async", number, *_] if number in self.server.jobs:
-                self._result(*self.server.jobs[number])
+                self._result(self.server.jobs[number].query)
             case _:
                 self._send(b"not found", status=404)
 
     do_HEAD = do_POST = do_GET  # noqa: N815
 
     def _note(self, what: str, request: str = "") -> int:
-        """Count a request and see what is to go wrong with it."""
+        """Count a request, and find the fault that is to happen with it."""
         self.fault = self.server.fault(request or what)
         return self.server.count(what)
 
@@ -257,19 +279,39 @@ class Handler(BaseHTTPRequestHandler):
 
     # ---- Gaia
 
-    def _job(self, query: str, kind: str) -> None:
+    def _new_job(self, query: str) -> None:
         number = str(self._note("gaia job"))
-        self.server.jobs[number] = query, kind
+        self.server.jobs[number] = Job(query)
+        self._see_job(number)
+
+    def _start(self, number: str) -> None:
+        """Run a job; on a busy server that takes until it has been looked at twice."""
+        self._note("gaia start")
+        self.server.jobs[number].phase = "EXECUTING" if self.server.busy else "COMPLETED"
+        self._see_job(number)
+
+    def _see_job(self, number: str) -> None:
         location = {"Location": f"{self.server.url}/tap-server/tap/async/{number}"}
         self._send(b"", status=303, headers=location)
 
-    def _phase(self, number: str) -> None:
-        self._note("gaia phase")
-        first = self.server.count(f"phase of job {number}") == 1
-        busy = (first and self.server.busy) or (self.fault and self.fault.kind == "executing")
-        self._send(b"EXECUTING" if busy else b"COMPLETED")
+    def _job(self, number: str) -> None:
+        """Describe a job, as the standard has it."""
+        job = self.server.jobs[number]
+        self._note("gaia phase", f"gaia phase {job.phase}")
+        phase, error = job.phase, ""
+        if self.fault and self.fault.kind == "executing":
+            phase = "EXECUTING"
+        elif phase == "EXECUTING":
+            job.looks -= 1
+            job.phase = "COMPLETED" if job.looks == 0 else phase
+        elif phase == "COMPLETED":
+            try:
+                select([], job.query)
+            except ValueError as problem:
+                phase, error = "ERROR", str(problem)
+        self._send(_job_document(number, phase, error, self.server.url))
 
-    def _result(self, query: str, kind: str, limit: int | None = None) -> None:
+    def _result(self, query: str, limit: int | None = None) -> None:
         self._note("gaia result", f"gaia result {query}")
         try:
             names, rows = select(self.server.catalog("stars"), query)
@@ -277,14 +319,12 @@ class Handler(BaseHTTPRequestHandler):
             self._send(_votable("ERROR", str(error)), status=400)
             return
         content = _votable("OK", table=_table(names, self._spoil(rows)[:limit]))
-        if kind == "votable_gzip":
-            content = gzip.compress(content)
         self._send(content, headers={"Content-Type": "application/x-votable+xml"})
 
     # ---- sending
 
     def _spoil(self, rows: list[Any]) -> list[Any]:
-        """The rows that are left of an answer that is to be wrong but well formed."""
+        """The rows of an answer; fewer if the fault wants a wrong but well-formed answer."""
         if self.fault and self.fault.kind in ("no rows", "short"):
             rows = [] if self.fault.kind == "no rows" else rows[: len(rows) // 2]
             self.fault = None
@@ -300,7 +340,7 @@ class Handler(BaseHTTPRequestHandler):
         status: int = 200,
         headers: dict[str, str] | None = None,
     ) -> None:
-        """Send an answer, or what the fault makes of it."""
+        """Send an answer, changed as the fault wants it."""
         kind = self.fault.kind if self.fault else ""
         broken_off = kind in ("refused", "half", "stall")
         half = content[: len(content) // 2]
@@ -376,12 +416,12 @@ def _passes(value: Any, condition: dict[str, Any]) -> bool:
 
 def select(stars: list[dict[str, Any]], query: str) -> tuple[list[str], list[tuple]]:
     """
-    Answer a query in ADQL, as far as SQLite understands it too; names and rows.
+    Answer a query in the part of ADQL that SQLite understands as well; names and rows.
 
     Raises
     ------
     ValueError
-        If the query is more than that.
+        If SQLite does not understand the query.
     """
     database = sqlite3.connect(":memory:")
     database.execute("ATTACH ':memory:' AS gaiadr3")
@@ -401,7 +441,7 @@ def select(stars: list[dict[str, Any]], query: str) -> tuple[list[str], list[tup
 
 def _table(names: list[str], rows: list[tuple]) -> str:
     """The rows as the table of a VOTable; an empty cell is a null."""
-    shown = {"source_id": "SOURCE_ID"}  # as Gaia writes it, whatever was asked for
+    shown = {"source_id": "SOURCE_ID"}  # Gaia writes it so, whatever the query says
     types = {name: "double" if STAR_COLUMNS.get(name) == "REAL" else "long" for name in names}
     fields = "".join(
         f'<FIELD name="{shown.get(name, name)}" datatype="{kind}"/>' for name, kind in types.items()
@@ -417,6 +457,28 @@ def _votable(status: str, message: str = "", table: str = "") -> bytes:
         '<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3">'
         f'<RESOURCE type="results"><INFO name="QUERY_STATUS" value="{status}">'
         f"{html.escape(message)}</INFO>{table}</RESOURCE></VOTABLE>"
+    ).encode()
+
+
+def _job_document(number: str, phase: str, error: str, url: str) -> bytes:
+    """A job as Gaia describes it."""
+    parts = [f"<uws:jobId>{number}</uws:jobId>", f"<uws:phase>{phase}</uws:phase>"]
+    if phase == "COMPLETED":
+        address = f"{url}/tap-server/tap/async/{number}/results/result"
+        parts.append(f'<uws:results><uws:result id="result" xlink:href="{address}"/></uws:results>')
+    if error:
+        parts.append(
+            '<uws:errorSummary type="fatal" hasDetail="true">'
+            f"<uws:message>{html.escape(error)}</uws:message></uws:errorSummary>"
+        )
+    return _uws("job", "".join(parts))
+
+
+def _uws(name: str, content: str) -> bytes:
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        f'<uws:{name} xmlns:uws="http://www.ivoa.net/xml/UWS/v1.0"'
+        f' xmlns:xlink="http://www.w3.org/1999/xlink">{content}</uws:{name}>'
     ).encode()
 
 

@@ -2,8 +2,8 @@
 
 from stdatamodels.jwst.datamodels import ImageModel
 
-# Columns and rows that are read out, None for all; the last ones of the science frame (SIAF
-# PRDOPSSOC-072, apertures NIS_WFSS64R ...). R goes with GR150R, C with GR150C.
+# Number of columns and of rows that are read out, None for all. They are the last ones of the
+# science frame (SIAF PRDOPSSOC-072, apertures NIS_WFSS64R ...). R goes with GR150R, C with GR150C.
 SUBARRAYS = {
     "WFSS64R": (64, None),
     "WFSS64C": (None, 64),
@@ -16,14 +16,14 @@ def cut(frame: ImageModel, name: str) -> ImageModel:
     """
     The part of a full frame that a subarray reads out.
 
-    The telescope reads it through one amplifier; the noise here is that of four.
+    The real detector reads it through one amplifier; here it has the noise of four.
 
     Parameters
     ----------
     frame : ImageModel
-        A rate exposure, FULL.
+        A full-frame rate exposure.
     name : str
-        Of `SUBARRAYS`.
+        A key of `SUBARRAYS`.
 
     Returns
     -------

@@ -1,1 +1,1 @@
-"""The finished files in the software they are made for; `make interop` runs it."""
+"""Tests of the finished files in the software they are made for; `make interop` runs them."""

@@ -1,13 +1,27 @@
-"""Subtract the sky of rate files with grizli, in place: grizli's Python runs this, not ours.
+"""Subtract the sky from rate files with grizli; the files are changed in place.
 
-The environment tells where: GRIZLI, the folder with CONF; CRDS_PATH and the like.
+This runs in grizli's Python, not in the project's. The environment variables say where things are:
+GRIZLI names the folder with CONF, CRDS_PATH and the others the reference files.
 """
 
-import sys
+import argparse
 
-from grizli.jwst_utils import img_with_flat
-from grizli.prep import visit_grism_sky
 
-for name in sys.argv[1:]:
-    img_with_flat(name, overwrite=True)
-    visit_grism_sky({"product": name.removesuffix(".fits"), "files": [name]})
+def main() -> None:
+    """Subtract the sky from each file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("rates", nargs="+", metavar="RATE", help="rate files to change")
+    rates = parser.parse_args().rates
+
+    from grizli.jwst_utils import img_with_flat
+    from grizli.prep import visit_grism_sky
+
+    for name in rates:
+        img_with_flat(name, overwrite=True)
+        visit_grism_sky({"product": name.removesuffix(".fits"), "files": [name]})
+
+
+if __name__ == "__main__":
+    main()

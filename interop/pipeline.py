@@ -1,34 +1,36 @@
-"""The JWST pipeline's background step with our files: python -m interop.pipeline BACKGROUND RATE...
+"""Run the JWST pipeline's background step on rate files with a finished background.
 
-Prints a line of JSON for each rate file. Its mask, from makeMask.py --wfss-mask, is beside it.
+It prints a line of JSON for each rate file. The mask of each, from makeMask.py --wfss-mask, must be
+beside it.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from demo import detector
 from demo.exposures import Exposure
-from wfssbkg import layout, products
+from wfssbkg import layout
+from wfssbkg.detector import science_pixels
 
-# What is asked of the result, in units of the sky: of the factor that the step fits, and of the
-# median of what is left.
+# Largest errors that are accepted, in units of the sky level: of the factor that the step fits, and
+# of the median residual.
 FACTOR, RESIDUAL = 0.005, 0.002
 
 
 def true_factor(spec: Exposure, truth: np.ndarray) -> float:
     """
-    The factor that fits a background with the flat field in and a median of 1 to an exposure.
+    The factor between an exposure and its background with the flat field in and a median of 1.
 
     Parameters
     ----------
     spec : `~demo.exposures.Exposure`
     truth : (npix, npix) float array
-        The background of its combination, flat field out.
+        The background of its combination, without flat field.
 
     Returns
     -------
@@ -36,23 +38,23 @@ def true_factor(spec: Exposure, truth: np.ndarray) -> float:
         DN/s
     """
     seen = truth * detector.true_flat(len(truth), spec.filter)
-    return spec.sky_level * float(np.median(seen[products.science_pixels(seen.shape)]))
+    return spec.sky_level * float(np.median(seen[science_pixels(seen.shape)]))
 
 
 def subtract(rate: Path, background: Path) -> dict[str, str | float]:
     """
-    Run the step as the README tells.
+    Run the step as the README describes.
 
     Parameters
     ----------
     rate, background : `~pathlib.Path`
-        Rate file, and finished background with the flat field in.
+        The rate file, and the finished background with the flat field in.
 
     Returns
     -------
     dict
-        rate: its path; status: S_BKDSUB; factor: as fitted; residual: median of what is left where
-        the mask has sky; DN/s.
+        rate: path of the rate file; status: S_BKDSUB; factor: as the step fits it, DN/s; residual:
+        median of the result where the mask has sky, DN/s.
     """
     from jwst.background import BackgroundStep
     from stdatamodels.jwst import datamodels
@@ -71,6 +73,19 @@ def subtract(rate: Path, background: Path) -> dict[str, str | float]:
     }
 
 
+def main() -> None:
+    """Run the step on each rate file."""
+    parser = argparse.ArgumentParser(
+        prog="python -m interop.pipeline",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("background", type=Path, help="finished file with the flat field in")
+    parser.add_argument("rates", type=Path, nargs="+", metavar="RATE", help="rate files")
+    options = parser.parse_args()
+    for rate in options.rates:
+        print(json.dumps(subtract(rate, options.background)), flush=True)
+
+
 if __name__ == "__main__":
-    for name in sys.argv[2:]:
-        print(json.dumps(subtract(Path(name), Path(sys.argv[1]))), flush=True)
+    main()

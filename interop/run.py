@@ -1,6 +1,6 @@
-"""The demo's finished files in CRDS, the JWST pipeline and grizli; `make interop` runs it.
+"""Use the demo's finished files in CRDS, the JWST pipeline and grizli; `make interop` runs it.
 
-It uses what `make demo` left in demo/work, and no network.
+It needs the results of `make demo` in demo/work, and no network.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from demo import archive, crds_cache, score, subarrays
 from demo import run as demo
 from demo.exposures import Exposure
 from interop import pipeline
-from wfssbkg import StepError, cli, config, layout, mask
+from wfssbkg import config, layout
+from wfssbkg.errors import StepError
 from wfssbkg.layout import Folder
+from wfssbkg.mask import sources
+from wfssbkg.run import command_line, messages
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "demo" / "config.yaml"
@@ -32,14 +35,14 @@ CONFIG = ROOT / "demo" / "config.yaml"
 
 @dataclass
 class Bench:
-    """Where things are.
+    """The folders and exposures of the tests.
 
     Attributes
     ----------
     work : `~pathlib.Path`
-        Of the demo.
+        The demo's working folder.
     place : `~pathlib.Path`
-        What is written here goes there.
+        The folder to write to.
     folders : list of `~wfssbkg.layout.Folder`
         The demo's combinations.
     sample : list of `~demo.exposures.Exposure`
@@ -52,11 +55,11 @@ class Bench:
     sample: list[Exposure]
 
     def truth(self, combination: str) -> np.ndarray:
-        """The background of a combination, flat field out."""
+        """The true background of a combination, without flat field."""
         return fits.getdata(self.work / "archive" / "truth" / f"{combination}.fits", "SCI")
 
     def run(self, *command: str | Path, cwd: Path = ROOT, **environment: str | Path) -> str:
-        """Run a program; returns what it says.
+        """Run a program; returns what it prints.
 
         Raises
         ------
@@ -75,18 +78,18 @@ class Bench:
 
 
 def in_crds(bench: Bench) -> Iterator[str]:
-    """Certify the files with the flat field in; yields what is wrong."""
+    """Certify the files with the flat field in; yields the faults that are found."""
     print("\nCRDS: python -m crds.certify")
     for folder in bench.folders:
         said = bench.run(sys.executable, "-m", "crds.certify", folder.finished_unflat)
         counts = [line.split(" - ")[-1].strip() for line in said.splitlines()[-3:-1]]
-        cli.say(f"{folder.finished_unflat.name}: {', '.join(counts)}")
+        messages.say(f"{folder.finished_unflat.name}: {', '.join(counts)}")
         if counts != ["0 errors", "0 warnings"]:
-            yield f"{folder.finished_unflat.name} is not certified"
+            yield f"CRDS does not certify {folder.finished_unflat.name}"
 
 
 def in_pipeline(bench: Bench) -> Iterator[str]:
-    """Subtract the sky of full frames and subarrays; yields what is wrong."""
+    """Subtract the sky from full frames and subarrays; yields the faults that are found."""
     print("\nJWST pipeline: BackgroundStep; per cent of the sky")
     print(f"  {'exposure':40}{'subarray':10}{'factor':>9}{'residual':>10}")
     rates = dict(rate_files(bench))
@@ -99,14 +102,17 @@ def in_pipeline(bench: Bench) -> Iterator[str]:
             spec = rates[Path(told["rate"])]
             level = pipeline.true_factor(spec, truth)
             factor, residual = told["factor"] / level - 1, told["residual"] / level
-            cli.say(f"{spec.rootname:40}{spec.subarray:10}{factor:9.3%}{residual:10.3%}")
+            messages.say(f"{spec.rootname:40}{spec.subarray:10}{factor:9.3%}{residual:10.3%}")
             good = abs(factor) < pipeline.FACTOR and abs(residual) < pipeline.RESIDUAL
             if told["status"] != "COMPLETE" or not good:
-                yield f"BackgroundStep of {spec.rootname}, {spec.subarray}: {told['status']}"
+                yield (
+                    f"BackgroundStep on {spec.rootname}, {spec.subarray}: status {told['status']}, "
+                    f"factor {factor:.3%}, residual {residual:.3%} of the sky"
+                )
 
 
 def rate_files(bench: Bench) -> Iterator[tuple[Path, Exposure]]:
-    """The sample as full frames, and as the subarrays of its grism."""
+    """The exposures of the sample as full frames, and as the subarrays of their grism."""
     from stdatamodels.jwst import datamodels
 
     for spec in bench.sample:
@@ -121,7 +127,7 @@ def rate_files(bench: Bench) -> Iterator[tuple[Path, Exposure]]:
 
 
 def in_grizli(bench: Bench, python: Path) -> Iterator[str]:
-    """Subtract the sky of full frames, with our files and without; yields what is wrong."""
+    """Subtract the sky from full frames, with our files and without; yields the faults."""
     ours, theirs = bench.place / "ours", bench.place / "official"
     for home in (ours, theirs):
         (home / "CONF").mkdir(parents=True)
@@ -129,7 +135,7 @@ def in_grizli(bench: Bench, python: Path) -> Iterator[str]:
     before = [checksum(path) for path in files]
     results = {home: dict(residuals(bench, home, python)) for home in (theirs, ours)}
 
-    print("\ngrizli: visit_grism_sky; RMS of what is left, per cent of the sky")
+    print("\ngrizli: visit_grism_sky; residual level, and RMS after smoothing; per cent of the sky")
     print(f"  {'exposure':40}{'level':>18}{'8-px smoothed':>22}")
     print(f"  {'':40}{'official':>10}{'ours':>8}{'official':>14}{'ours':>8}")
     table = np.array([[results[home][spec] for home in (theirs, ours)] for spec in bench.sample])
@@ -137,21 +143,21 @@ def in_grizli(bench: Bench, python: Path) -> Iterator[str]:
     names = [spec.rootname for spec in bench.sample]
     for name, (other, own) in zip([*names, "all"], [*table, mean], strict=True):
         values = f"{abs(other[0]):10.3%}{abs(own[0]):8.3%}{other[1]:14.3%}{own[1]:8.3%}"
-        cli.say(f"{name:40}{values}")
+        messages.say(f"{name:40}{values}")
     said = (ours / "log.txt").read_text()
     if said.count("Use local wfssbkg file") != len(bench.sample):
         yield "grizli did not use our files: see " + str(ours / "log.txt")
     if [checksum(path) for path in files] != before:
         yield "grizli changed our files"
     if not (mean[1] < mean[0]).all():
-        yield "what grizli leaves with our files is not less than with the official ones"
+        yield "residuals of grizli are not smaller with our files than with the official ones"
 
 
 def residuals(bench: Bench, home: Path, python: Path) -> Iterator[tuple[Exposure, list[float]]]:
-    """What grizli leaves of each exposure: level and structure, in units of the sky."""
-    # With a read-only cache grizli divides its own copy of the CRDS file by the flat field.
+    """The residuals of each exposure after grizli: level, and RMS after smoothing."""
+    # If the cache is read-only, grizli divides a copy of the CRDS file by the flat field.
     environment = {"GRIZLI": home, "CRDS_CONTEXT": crds_cache.CONTEXT, "CRDS_READONLY_CACHE": "1"}
-    bits = mask.flag_bits(["DO_NOT_USE"])
+    bits = sources.flag_bits(["DO_NOT_USE"])
     for spec in bench.sample:
         rate = Path(shutil.copy(bench.place / spec.filename, home))
         said = bench.run(python, ROOT / "interop/grizli_sky.py", rate.name, cwd=home, **environment)
@@ -171,7 +177,7 @@ def checksum(path: Path) -> str:
 
 
 def main() -> int:
-    """Run all three, and report."""
+    """Test all three, and report."""
     parser = argparse.ArgumentParser(prog="python -m interop.run", description=__doc__)
     parser.add_argument("python", type=Path, help="the Python of grizli's environment")
     python = parser.parse_args().python.absolute()
@@ -180,7 +186,7 @@ def main() -> int:
     bench = Bench(
         work=settings.working_directory,
         place=settings.working_directory / "interop",
-        folders=cli.folders(settings),
+        folders=command_line.folders(settings),
         sample=[spec for spec in clean if spec.dither == 1],
     )
     for folder in bench.folders:
@@ -189,15 +195,15 @@ def main() -> int:
     os.environ.update(demo.environment(bench.work))
     shutil.rmtree(bench.place, ignore_errors=True)
     bench.place.mkdir()
-    print("The demo's finished files where they are to be used")
+    print("The demo's finished files in the software they are made for")
     wrong = [*in_crds(bench), *in_pipeline(bench), *in_grizli(bench, python)]
     for text in wrong:
         print(f"FAILED: {text}", file=sys.stderr)
     if not wrong:
         print("\nAll passed.")
         shutil.rmtree(bench.place)
-    return cli.SOME_FAILED if wrong else cli.ALL_DONE
+    return command_line.SOME_FAILED if wrong else command_line.ALL_DONE
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    command_line.run(main)

@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from wfssbkg.config import read
 from wfssbkg.layout import Combination, Folder
 
-# A deadline for each example tells how busy the machine is.
+# No deadline for examples: their times depend on how busy the machine is.
 hypothesis_settings.register_profile("no deadline", deadline=None)
 hypothesis_settings.load_profile("no deadline")
 
@@ -23,7 +23,7 @@ NPIX = 256
 SCRIPTS = ("queryData.py", "makeMask.py", "makeBackgrounds.py", "finalizeBackgrounds.py")
 NAMES = ("GR150C-F115W", "GR150R-F115W")
 
-# Settings that count in pixels, for frames an eighth of the real ones.
+# Settings in units of pixels, for frames of an eighth of the real size.
 SMALL_FRAME = {
     "mask": {"background_box": 32},
     "combine": {"level_border": 16, "structure_box": 32, "maximum_structure": 2.5},
@@ -32,14 +32,14 @@ SMALL_FRAME = {
 
 @dataclass
 class Archive:
-    """Where the small archive is, and how to run the scripts on it."""
+    """A small archive, and how to run the scripts on it."""
 
     folder: Path
     crds: Path
     url: str
 
     def environment(self, **changes):
-        """What a user of a local CRDS cache has set, and no way to the network."""
+        """The environment variables of a user with a local CRDS cache and without a network."""
         from demo import crds_cache
 
         kept = {key: value for key, value in os.environ.items() if not key.startswith("CRDS_")}
@@ -79,7 +79,7 @@ class Archive:
 
 @contextlib.contextmanager
 def served(folder, exposures):
-    """Some exposures of 256 x 256 pixels, with their reference files, served on loopback."""
+    """Serve an archive of 256 x 256 pixel exposures on this machine, with their reference files."""
     from demo import archive as simulator
     from demo import crds_cache, server
 
@@ -92,7 +92,7 @@ def served(folder, exposures):
 
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory):
-    """Two combinations of full-featured exposures."""
+    """The exposures of the demo, two combinations, as small frames."""
     from demo.exposures import demo_exposures
 
     with served(tmp_path_factory.mktemp("archive"), demo_exposures(seed=7)) as made:
@@ -101,7 +101,7 @@ def archive(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def finished(archive, tmp_path_factory):
-    """A run of all four scripts; its config and the folders of its combinations."""
+    """A run of four scripts: config, folders of the combinations, and results of the scripts."""
     config = archive.config(tmp_path_factory.mktemp("run"))
     outputs = []
     for script in SCRIPTS:

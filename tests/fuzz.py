@@ -1,30 +1,34 @@
-"""Damage a rate file by chance, again and again, and mask what comes out.
+"""Damage copies of a rate file at random, and mask each of them.
 
-python -m tests.fuzz RATE FOLDER NUMBER SEED [all]: prints one line of JSON for each damaged copy.
-Without `all`, the damage is to the headers only, where most of it can be told without the pixels.
+It prints one line of JSON for each damaged copy. Without `all`, only the headers are damaged, where
+most damage can be found without looking at the pixels.
 """
 
+import argparse
 import contextlib
 import json
 import signal
-import sys
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
-import makeMask
 from tests.conftest import SMALL_FRAME
-from wfssbkg import StepError, cli, config, masked
+from wfssbkg import config
+from wfssbkg.errors import StepError
+from wfssbkg.files import masked_exposure
 from wfssbkg.layout import Combination
+from wfssbkg.mask.exposure import mask_exposure
+from wfssbkg.run import messages
 
 LONGEST = 60  # s that one copy may take
 
 
 def damage(content, headers, rng, *, everywhere):
-    """A copy of a file with some bytes flipped, cut, repeated or zeroed; and what was done.
+    """A copy of a file with some bytes flipped, cut, repeated or zeroed, and a note of the damage.
 
-    `headers` are the places of the headers; most damage is done there, where a byte has a meaning.
+    `headers` are the places of the headers. Most damage is done there, where each byte has a
+    meaning.
     """
     content = bytearray(content)
     kind = rng.choice(["flip", "flip", "flip", "cut", "truncate", "repeat", "zero"])
@@ -54,14 +58,14 @@ def damage(content, headers, rng, *, everywhere):
 
 
 def outcome(rate, output, settings, sound):
-    """What became of a damaged file: a reason, or how much of it is not as in the sound one."""
+    """The reason why a damaged file is refused, or how much of it differs from the sound one."""
     with contextlib.suppress(FileNotFoundError):
         output.unlink()
     try:
-        fraction = makeMask.mask_exposure(rate, output, Combination("GR150C", "F115W"), settings)
+        fraction = mask_exposure(rate, output, Combination("GR150C", "F115W"), settings, {})
     except StepError as error:
         return {"reason": str(error), "left": len(list(output.parent.iterdir())) - 1}
-    sci, err, mask = masked.read(output)
+    sci, err, mask = masked_exposure.read(output)
     if sci.shape != sound[0].shape:
         return {"fraction": fraction, "differs": 1.0, "left": 0}
     used = (mask == 0) & (sound[2] == 0)
@@ -76,7 +80,7 @@ def outcome(rate, output, settings, sound):
 
 
 def main(path, folder, number, seed, everywhere):
-    cli.quieten(verbose=False)
+    messages.quieten(verbose=False)
     settings = config.read(config.DEFAULTS).mask.model_copy(update=SMALL_FRAME["mask"])
     whole = path.read_bytes()
     with fits.open(path) as hdus:
@@ -84,8 +88,8 @@ def main(path, folder, number, seed, everywhere):
     headers = [(place["hdrLoc"], place["datLoc"]) for place in places]
     combination = Combination("GR150C", "F115W")
     sound = folder / "sound_masked.fits"
-    makeMask.mask_exposure(path, sound, combination, settings)
-    expected = masked.read(sound)
+    mask_exposure(path, sound, combination, settings, {})
+    expected = masked_exposure.read(sound)
     sound.unlink()
     rate, output = folder / path.name, folder / "damaged_masked.fits"
     rng = np.random.default_rng(seed)
@@ -100,7 +104,17 @@ def main(path, folder, number, seed, everywhere):
         print(json.dumps(line), flush=True)
 
 
+def read_options():
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("rate", type=Path, help="a sound rate file")
+    parser.add_argument("folder", type=Path, help="where the damaged copies go")
+    parser.add_argument("number", type=int, help="of copies")
+    parser.add_argument("seed", type=int, help="of the random damage")
+    parser.add_argument("where", nargs="?", choices=["all"], help="damage the pixels as well")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    main(
-        Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), "all" in sys.argv
-    )
+    options = read_options()
+    main(options.rate, options.folder, options.number, options.seed, options.where == "all")

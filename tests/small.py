@@ -1,17 +1,24 @@
-"""Files of single exposures, as small as a test with a known answer needs them."""
+"""Small files of single exposures, for tests with a known answer."""
 
 import numpy as np
 from astropy.io import fits
 
-from wfssbkg import cells, config, exposures, masked
+from wfssbkg import config
+from wfssbkg.combine import bins
+from wfssbkg.combine.exposure import Exposure, write_bins
+from wfssbkg.files import exposure_table, up_to_date
+from wfssbkg.files import masked_exposure as files
 from wfssbkg.layout import Combination, Folder
-from wfssbkg.sample import Exposure
+from wfssbkg.run.parallel import Workers
 
 DEFAULTS = config.read(config.DEFAULTS)
+COMBINATION = Combination("GR150C", "F115W")
+# With a single worker everything is done in this process.
+WORKERS = Workers(DEFAULTS.compute.model_copy(update={"workers": 1}), need_gb=0.5)
 
 
 def settings(**sections):
-    """The default settings but for some, for one process, so that no worker is started."""
+    """The default settings with changes, and with one worker, so that no process is started."""
     made = DEFAULTS
     for name, changes in ({"compute": {"workers": 1}} | sections).items():
         section = getattr(made, name).model_copy(update=changes)
@@ -20,7 +27,7 @@ def settings(**sections):
 
 
 def folder(path, grating="GR150C"):
-    """A folder of a combination, there already."""
+    """Make the folder of a combination."""
     made = Folder(Combination(grating, "F115W"), path / "work", path / "out")
     made.path.mkdir(parents=True, exist_ok=True)
     return made
@@ -29,30 +36,29 @@ def folder(path, grating="GR150C"):
 def masked_exposure(place, name, sci, err, *, bits=None, level=np.nan, header=None, **changes):
     """Write the masked exposure of a rate file into a folder; returns the exposure."""
     sci = np.asarray(sci, dtype=np.float32)
-    along_x = place.combination.along_x
     described = {
         "mask": np.zeros(sci.shape, dtype=np.uint8) if bits is None else bits,
         "header": fits.Header() if header is None else header,
         "pointing": {},
         "saturated": 0,
         "fraction": 0.0,
-        "settings": config.fingerprint(DEFAULTS.mask),
-        "along_x": along_x,
+        "settings": up_to_date.bearing(DEFAULTS, up_to_date.MASKED, place.combination),
     }
     err = np.broadcast_to(np.float32(err), sci.shape)
-    masked.write(place.masked(name), sci=sci, err=err, **(described | changes))
+    files.write(place.masked(name), sci=sci, err=err, **(described | changes))
     exposure = Exposure.of(place, name)
     exposure.level, exposure.noise = level, float(np.median(err))
+    write_bins(exposure, *files.read(exposure.masked))
     return exposure
 
 
-def cells_of(shape, *, along_x):
-    """Zeros, one for each cell of a frame."""
-    return np.zeros(cells.shape(shape, along_x=along_x), dtype=np.float32)
+def bins_of(shape, *, along_x):
+    """Zeros, one for each bin of a frame."""
+    return np.zeros(bins.shape(shape, along_x=along_x), dtype=np.float32)
 
 
 def table(*rows):
-    """An exposure table of some rows, as if a query had just made it."""
-    made = exposures.new(rows)
+    """An exposure table with some rows, as a query makes it."""
+    made = exposure_table.new(rows)
     made.meta["QDATE"] = "2026-01-02T03:04:05"
     return made

@@ -1,4 +1,4 @@
-"""The scripts on a Dask cluster: a scheduler and two workers, started as a user would."""
+"""The scripts on a Dask cluster: a scheduler and two workers, started as a user starts them."""
 
 import contextlib
 import os
@@ -15,23 +15,25 @@ import numpy as np
 import pytest
 
 from tests.conftest import NAMES, ROOT
-from wfssbkg import cli, exposures, parallel, products
-from wfssbkg.config import Compute, ConfigError, read
+from wfssbkg.config import Compute, read
+from wfssbkg.errors import ConfigError
+from wfssbkg.files import combined_background, exposure_table
 from wfssbkg.layout import Combination, Folder
+from wfssbkg.run import command_line, parallel
 
 DASK = str(Path(sys.executable).with_name("dask"))
 
 
 @dataclass
 class Cluster:
-    """Where the scheduler is, and the processes of its two workers."""
+    """The address of the scheduler, and the processes of its two workers."""
 
     address: str
     workers: list[subprocess.Popen]
 
 
 def start(folder, *command):
-    """Start a program from a folder of its own, without the CRDS settings of the script's user."""
+    """Start a program of Dask in a folder of its own, without the CRDS settings of the script."""
     own = {key: value for key, value in os.environ.items() if not key.startswith("CRDS_")}
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(
@@ -58,7 +60,7 @@ def cluster(folder):
 
 
 def end(process):
-    """Kill a program and the processes it has started, as a power failure would."""
+    """Kill a program and the processes that it has started, as a power failure does."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -71,29 +73,29 @@ def dask(tmp_path_factory):
 
 
 def local_copy(finished, archive, tmp_path, which, address):
-    """The folder of a combination as it was before its exposures were masked, and a config."""
+    """A config, and the folder of a combination as it was before its exposures were masked."""
     place = tmp_path / "work" / NAMES[which]
     gone = ("*_masked.fits", "*_refined.fits", "background.fits")
     shutil.copytree(finished[1][which].path, place, ignore=shutil.ignore_patterns(*gone))
     grating = NAMES[which].split("-")[0]
     folder = Folder(Combination(grating, "F115W"), tmp_path / "work", tmp_path / "out")
-    table = exposures.read(folder.table)
-    table["status"][table["status"] == exposures.REJECTED] = exposures.ACCEPTED
-    exposures.write(table, folder.table)
+    table = exposure_table.read(folder.table)
+    table["status"][table["status"] == exposure_table.REJECTED] = exposure_table.ACCEPTED
+    exposure_table.write(table, folder.table)
     return archive.config(tmp_path, gratings=[grating], compute={"scheduler": address}), folder
 
 
 def assert_same(folder, expected):
-    for row in exposures.read(expected.table):
-        if row["status"] in (exposures.ACCEPTED, exposures.REJECTED):
+    for row in exposure_table.read(expected.table):
+        if row["status"] in (exposure_table.ACCEPTED, exposure_table.REJECTED):
             name = row["productFilename"]
             ours, theirs = (x.masked(name).read_bytes() for x in (folder, expected))
             assert ours == theirs
-    one, other = (products.read_background(x.background) for x in (folder, expected))
+    one, other = (combined_background.read(x.background) for x in (folder, expected))
     np.testing.assert_array_equal(one.sci, other.sci)
     np.testing.assert_array_equal(one.err, other.err)
     assert one.systematic == other.systematic
-    assert exposures.fates(one.inputs) == exposures.fates(other.inputs)
+    assert exposure_table.fates(one.inputs) == exposure_table.fates(other.inputs)
 
 
 def test_a_cluster_gives_the_same_to_the_last_bit(finished, archive, dask, tmp_path):
@@ -107,9 +109,9 @@ def test_a_cluster_gives_the_same_to_the_last_bit(finished, archive, dask, tmp_p
     assert folder.finished.exists()
 
 
-@pytest.mark.parametrize("moment", ["*_masked.fits", "*_findings.fits"])
+@pytest.mark.parametrize("moment", ["*_masked.fits", ".wfssbkg.work.*_refined.fits"])
 def test_a_worker_that_is_killed_changes_nothing(finished, archive, tmp_path, moment):
-    """Its nanny with it, so that none takes its place, once the first file of a kind is there."""
+    """It is killed with its nanny, which would replace it, at the first file of a kind."""
     (tmp_path / "dask").mkdir()
     with cluster(tmp_path / "dask") as dask:
         config, folder = local_copy(finished, archive, tmp_path, 1, dask.address)
@@ -135,7 +137,8 @@ def test_a_scheduler_that_does_not_answer_is_one_message(capsys, monkeypatch):
     monkeypatch.setattr(parallel, "CONNECT_TIMEOUT", 1)
     compute = Compute(workers=None, memory_gb=4, scheduler="tcp://127.0.0.1:9")
     with pytest.raises(SystemExit, match="1"):
-        cli.run(lambda: parallel.run_in_order(abs, [(1,)], compute=compute, description="x"))
+        workers = parallel.Workers(compute, need_gb=0.5)
+        command_line.run(lambda: workers.run_in_order(abs, [(1,)], description="x"))
     (line,) = capsys.readouterr().err.splitlines()
     assert "tcp://127.0.0.1:9" in line
     assert "dask scheduler" in line

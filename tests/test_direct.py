@@ -14,8 +14,9 @@ from stdatamodels.jwst.datamodels import WfssBkgModel, dqflags
 from demo import score
 from demo.exposures import demo_exposures
 from tests.conftest import SCRIPTS, Archive, served
-from wfssbkg import exposures, products
+from wfssbkg import detector
 from wfssbkg.config import read
+from wfssbkg.files import exposure_table
 from wfssbkg.layout import Combination, Folder
 
 DIRECT = ("CLEAR", "F115W")
@@ -24,7 +25,7 @@ UNUSUAL = (("GR150C", "F090W"), ("GR150R", "F140M"), ("GR150C", "F158M"))
 
 @dataclass
 class Finished:
-    """A run of all four scripts: the archive, what they said, the folders of the combinations."""
+    """A run of four scripts: the archive, what they printed, the folders of the combinations."""
 
     archive: Archive
     words: dict[str, str]
@@ -35,13 +36,13 @@ class Finished:
         folder = self.folders[combination]
         truth = fits.getdata(self.archive.folder / "truth" / f"{folder.combination}.fits", "SCI")
         with fits.open(folder.finished) as hdus:
-            good = products.science_pixels(truth.shape) & (hdus["NEXP"].data > 0)
+            good = detector.science_pixels(truth.shape) & (hdus["NEXP"].data > 0)
             return score.relative_error(hdus["SCI"].data, truth, good)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Seven direct images, one beside a bright star, and three exposures of each other filter."""
+    """Seven direct images, one near a bright star, and three exposures of each unusual filter."""
     wanted = [
         spec
         for spec in demo_exposures(7, (DIRECT, *UNUSUAL))
@@ -65,17 +66,17 @@ def finished(tmp_path_factory):
 
 
 def test_one_request_finds_direct_images_and_spectra(finished):
-    table = exposures.read(finished.folders[DIRECT].table)
-    fates = exposures.fates(table)
-    assert len(fates[exposures.ACCEPTED]) == 7, list(table["reason"])
-    for name in fates[exposures.ACCEPTED]:
+    table = exposure_table.read(finished.folders[DIRECT].table)
+    fates = exposure_table.fates(table)
+    assert len(fates[exposure_table.ACCEPTED]) == 7, list(table["reason"])
+    for name in fates[exposure_table.ACCEPTED]:
         assert fits.getval(finished.folders[DIRECT].rate(name), "EXP_TYPE") == "NIS_IMAGE"
-    reasons = list(table["reason"][table["status"] == exposures.EXCLUDED])
+    reasons = list(table["reason"][table["status"] == exposure_table.EXCLUDED])
     assert sum(reason.startswith("bright star") for reason in reasons) == 1
     assert sum(reason.startswith("SUBARRAY SUB256") for reason in reasons) == 2
     for combination in UNUSUAL:
-        table = exposures.read(finished.folders[combination].table)
-        assert len(exposures.fates(table)[exposures.ACCEPTED]) == 3
+        table = exposure_table.read(finished.folders[combination].table)
+        assert len(exposure_table.fates(table)[exposure_table.ACCEPTED]) == 3
 
 
 def test_background_of_direct_images_is_close_to_the_truth(finished):
@@ -102,7 +103,7 @@ def test_names_and_keywords_tell_direct_images(finished):
             assert model.meta.exposure.type == "NIS_IMAGE"
 
 
-# As in the README.
+# The same as in the README.
 SUBTRACT = """
 import json, sys
 import numpy as np
@@ -125,8 +126,8 @@ print(json.dumps({"status": result.meta.cal_step.bkg_subtract, "level": float(le
 
 def test_pipeline_subtracts_the_background_of_direct_images(finished, tmp_path):
     folder = finished.folders[DIRECT]
-    table = exposures.read(folder.table)
-    row = table[table["status"] == exposures.ACCEPTED][0]
+    table = exposure_table.read(folder.table)
+    row = table[table["status"] == exposure_table.ACCEPTED][0]
     name = row["productFilename"]
     done = subprocess.run(
         [sys.executable, "-c", SUBTRACT, *map(str, (folder.rate(name), folder.masked(name))),
@@ -146,7 +147,7 @@ def test_pipeline_subtracts_the_background_of_direct_images(finished, tmp_path):
         filled = (made["DQ"].data & 2 > 0) & (fits.getdata(folder.rate(name), "DQ") == 0)
     sky = fits.getdata(folder.masked(name), "MASK") == 0
     assert abs(np.median(left[sky])) < 0.002 * told["level"]
-    # The background's own flags have become those of the pipeline.
+    # The pipeline has translated the flags of the background into its own.
     assert filled.any()
     assert (dq[filled] & dqflags.pixel["FLUX_ESTIMATED"] > 0).all()
     assert not (dq[filled] & (dqflags.pixel["DO_NOT_USE"] | dqflags.pixel["SATURATED"])).any()

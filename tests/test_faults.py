@@ -1,4 +1,4 @@
-"""Whatever is wrong with a file: a reason in words, the others done, nothing half-written."""
+"""Whatever is wrong with a file: there is a reason, the others are done, none is half-written."""
 
 import json
 import shutil
@@ -9,15 +9,25 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-import makeBackgrounds
 from tests.conftest import NAMES, ROOT
-from wfssbkg import StepError, config, exposures, files, flatfield, lock, masked, products, rate
-from wfssbkg.config import fingerprint
+from wfssbkg import config, detector, pipeline
+from wfssbkg.combine import background, selection
+from wfssbkg.errors import StepError
+from wfssbkg.files import (
+    combined_background,
+    exposure_table,
+    fits_file,
+    lock,
+    masked_exposure,
+    rate,
+    reference_file,
+    up_to_date,
+)
 from wfssbkg.layout import Combination, Folder
 
 GR150C = Combination("GR150C", "F115W")
 
-# astropy's remarks on files that are damaged on purpose
+# astropy's warnings about files that are damaged on purpose
 pytestmark = [
     pytest.mark.filterwarnings("ignore:File may have been truncated"),
     pytest.mark.filterwarnings("ignore:Error validating header"),
@@ -33,7 +43,7 @@ def folder_of(config_file, name=NAMES[0]):
 
 
 def says(done, *words):
-    """The script said this, and ended like a program and not like a stack of calls."""
+    """The script printed these words, and no traceback."""
     for word in words:
         assert word in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -43,7 +53,7 @@ def no_debris(*folders):
     for folder in folders:
         hidden = [path.name for path in folder.rglob(".*")]
         assert not hidden
-        assert not [*folder.rglob("*_findings.fits"), *folder.rglob("compared_*.fits")]
+        assert not [*folder.rglob("*_binned.fits")]
 
 
 # ---- rate files
@@ -139,7 +149,7 @@ def without_uncertainty(err):
 
 @pytest.fixture(scope="module")
 def spoilt(finished, archive, tmp_path_factory):
-    """A run of makeMask.py on files that were sound when queryData.py saw them."""
+    """A run of makeMask.py on files that were still sound when queryData.py checked them."""
     place = tmp_path_factory.mktemp("spoilt")
     sound = sorted(finished[1][0].path.glob("*_02101_*_rate.fits"))[0]
     (place / "rates").mkdir()
@@ -150,7 +160,7 @@ def spoilt(finished, archive, tmp_path_factory):
     assert archive.run("queryData.py", config_file).returncode == 0
     for number, (spoil, _) in enumerate(RATE_FAULTS.values(), start=1):
         spoil(place / "rates" / copy_name(number))
-    (place / "rates" / copy_name(len(RATE_FAULTS) + 1)).chmod(0o444)  # read-only: sound
+    (place / "rates" / copy_name(len(RATE_FAULTS) + 1)).chmod(0o444)  # a read-only file is sound
     change("ERR", without_uncertainty)(place / "rates" / copy_name(len(RATE_FAULTS) + 2))
     return archive.run("makeMask.py", config_file), folder_of(config_file)
 
@@ -159,7 +169,7 @@ def test_the_sound_exposures_beside_spoilt_ones_are_masked(spoilt):
     done, folder = spoilt
     says(done, f"2 masked, 0 were masked already, {len(RATE_FAULTS)} failed")
     assert done.returncode == 0
-    names = exposures.fates(exposures.read(folder.table))[exposures.ACCEPTED]
+    names = exposure_table.fates(exposure_table.read(folder.table))[exposure_table.ACCEPTED]
     assert names == [copy_name(len(RATE_FAULTS) + more) for more in (1, 2)]
     made = [path.name for path in sorted(folder.path.iterdir())]
     masks = [folder.masked(name).name for name in names]
@@ -169,7 +179,9 @@ def test_the_sound_exposures_beside_spoilt_ones_are_masked(spoilt):
 def test_pixels_without_an_uncertainty_are_bad(spoilt):
     _, folder = spoilt
     names = [copy_name(len(RATE_FAULTS) + more) for more in (1, 2)]
-    one, other = (masked.read(folder.masked(name))[2] & masked.BAD for name in names)
+    one, other = (
+        masked_exposure.read(folder.masked(name))[2] & masked_exposure.BAD for name in names
+    )
     assert other[100, 100:103].all()
     assert (one != other).sum() == 3 - one[100, 100:103].sum()
 
@@ -178,10 +190,10 @@ def test_pixels_without_an_uncertainty_are_bad(spoilt):
 def test_a_spoilt_rate_file_has_its_reason_in_the_table(spoilt, fault):
     done, folder = spoilt
     name, words = copy_name(list(RATE_FAULTS).index(fault) + 1), RATE_FAULTS[fault][1]
-    table = exposures.read(folder.table)
-    assert words in exposures.reason(table, name)
-    assert name in exposures.fates(table)[exposures.FAILED]
-    assert f"{name} failed: {exposures.reason(table, name)}" in done.stdout
+    table = exposure_table.read(folder.table)
+    assert words in exposure_table.reason(table, name)
+    assert name in exposure_table.fates(table)[exposure_table.FAILED]
+    assert f"{name} failed: {exposure_table.reason(table, name)}" in done.stdout
 
 
 def test_a_rate_file_cut_at_any_byte_does_not_pass(finished, tmp_path):
@@ -190,7 +202,7 @@ def test_a_rate_file_cut_at_any_byte_does_not_pass(finished, tmp_path):
     content = sound.read_bytes()
     with fits.open(sound) as hdus:
         edges = [hdu.fileinfo()[key] for hdu in hdus for key in ("hdrLoc", "datLoc")]
-    complete = edges[-2]  # without its last extension, ASDF, it is a rate file all the same
+    complete = edges[-2]  # without its last extension, ASDF, it is still a rate file
     rng = np.random.default_rng(3)
     places = {place + more for place in edges for more in (-1, 0, 1)} - {-1, complete}
     for place in places | set(rng.integers(0, len(content), 200).tolist()):
@@ -200,7 +212,7 @@ def test_a_rate_file_cut_at_any_byte_does_not_pass(finished, tmp_path):
 
 
 def fuzz(archive, rate_file, folder, number, seed, *options):
-    """What tests/fuzz.py found; it must end by itself."""
+    """The results of tests/fuzz.py, which must end by itself."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.fuzz", rate_file, folder, str(number), str(seed), *options],
         env=archive.environment(), cwd=ROOT, capture_output=True, text=True, timeout=1800,
@@ -210,7 +222,7 @@ def fuzz(archive, rate_file, folder, number, seed, *options):
 
 
 def is_told(found):
-    """Whether there is a reason; or it is the exposure still, but for a few pixels that differ."""
+    """Whether the file is refused with a reason, or only a few pixels of the exposure differ."""
     if "reason" in found:
         return found["reason"].strip() != "" and found["left"] == 0
     return 0 <= found["fraction"] <= 1 and found["differs"] < 0.02 and found["left"] == 0
@@ -227,12 +239,12 @@ def test_damage_by_chance_is_told_or_harmless(finished, archive, tmp_path):
 SECOND_TRY = """
 import sys
 from pathlib import Path
-import makeMask
-from wfssbkg import cli
+from wfssbkg.mask import combination
+from wfssbkg.run import command_line
 
-run = cli.start("", ["--config", sys.argv[1], "--workers", "1"])
+run = command_line.start("", ["--config", sys.argv[1], "--workers", "1"])
 rates = [Path(name) for name in sys.argv[4:]]
-for rate, outcome in makeMask.mask_each(run, run.folders[0], rates):
+for rate, outcome in combination._mask_each(run, run.folders[0], rates):
     print(rate.name, type(outcome).__name__)
     if Path(sys.argv[2]).exists():
         Path(sys.argv[2]).rename(sys.argv[3])
@@ -277,46 +289,46 @@ def test_more_damage_by_chance_is_told_or_harmless(finished, archive, tmp_path, 
 
 
 def test_an_unfinished_masked_exposure_is_not_taken_for_one(finished, archive, tmp_path):
-    """What no run leaves, but a full disk of another kind, or a copy that was interrupted."""
+    """No run leaves such a file, but a copy that was interrupted may."""
     whole = sorted(finished[1][0].path.glob("*_masked.fits"))[0]
-    settings = fingerprint(config.read(finished[0]).mask)
+    wanted = up_to_date.bearing(config.read(finished[0]), up_to_date.MASKED, GR150C)
     path = tmp_path / "cut_masked.fits"
     content = whole.read_bytes()
     path.write_bytes(content)
-    assert masked.is_current(path, rate=whole, settings=settings)
+    assert up_to_date.is_current(path, wanted, [whole])
     for part in np.random.default_rng(4).integers(0, len(content), 50):
         path.write_bytes(content[:part])
-        assert not masked.is_current(path, rate=whole, settings=settings)
+        assert not up_to_date.is_current(path, wanted, [whole])
     path.unlink()
     path.mkdir()
-    assert not masked.is_current(path, rate=whole, settings=settings)
+    assert not up_to_date.is_current(path, wanted, [whole])
     with pytest.raises(StepError, match="is a folder"):
-        files.write(path, [fits.PrimaryHDU()])
+        fits_file.write(path, [fits.PrimaryHDU()])
 
 
 MASKED_FAULTS = {
-    "empty": (lambda path: path.write_bytes(b""), "cannot be read", exposures.FAILED),
+    "empty": (lambda path: path.write_bytes(b""), "cannot be read", exposure_table.FAILED),
     "truncated": (
         lambda path: path.write_bytes(path.read_bytes()[:400_000]), "cannot be read",
-        exposures.FAILED,
+        exposure_table.FAILED,
     ),
-    "no ERR": (without("ERR"), "cannot be read", exposures.FAILED),
+    "no ERR": (without("ERR"), "cannot be read", exposure_table.FAILED),
     "wrong shape": (
         lambda path: [change(name, lambda image: image[:128])(path)
                       for name in ("SCI", "ERR", "MASK")],
-        "256x128 pixels, the others are 256x256", exposures.FAILED,
+        "256x128 pixels, the others are 256x256", exposure_table.FAILED,
     ),
     "all masked": (
-        change("MASK", lambda image: image * 0 + masked.BAD), "nothing is unmasked",
-        exposures.REJECTED,
+        change("MASK", lambda image: image * 0 + masked_exposure.BAD), "no unmasked pixel",
+        exposure_table.REJECTED,
     ),
-    "all NaN": (change("SCI", lambda image: image * np.nan), "sky level", exposures.REJECTED),
-    "negative": (change("SCI", lambda image: -image), "expected above 0", exposures.REJECTED),
+    "all NaN": (change("SCI", lambda image: image * np.nan), "sky level", exposure_table.REJECTED),
+    "negative": (change("SCI", lambda image: -image), "expected above 0", exposure_table.REJECTED),
 }  # fmt: skip
 
 
 def test_spoilt_masked_exposures_are_left_out_with_a_reason(finished, archive, tmp_path):
-    """Copies of the sound ones are spoilt, so that enough of those are left."""
+    """The spoilt files are copies of sound ones, so that enough sound ones are left."""
     place = tmp_path / "work" / NAMES[0]
     shutil.copytree(
         finished[1][0].path, place, ignore=shutil.ignore_patterns("*_rate.fits", "background*")
@@ -324,8 +336,8 @@ def test_spoilt_masked_exposures_are_left_out_with_a_reason(finished, archive, t
     choice = {"refinements": 0, "remove_stripes": False}
     config_file = archive.config(tmp_path, gratings=["GR150C"], combine=choice)
     folder = folder_of(config_file)
-    table = exposures.read(folder.table)
-    names = exposures.fates(table)[exposures.ACCEPTED]
+    table = exposure_table.read(folder.table)
+    names = exposure_table.fates(table)[exposure_table.ACCEPTED]
     for name, (spoil, *_) in zip(names, MASKED_FAULTS.values(), strict=False):
         spoil(folder.masked(name))
     done = archive.run("makeBackgrounds.py", config_file, "--verbose")
@@ -333,11 +345,11 @@ def test_spoilt_masked_exposures_are_left_out_with_a_reason(finished, archive, t
     assert done.returncode == 1
     assert "RuntimeWarning" not in done.stderr
     assert not folder.background.exists()
-    table = exposures.read(folder.table)
+    table = exposure_table.read(folder.table)
     for name, (_, words, fate) in zip(names, MASKED_FAULTS.values(), strict=False):
-        assert words in exposures.reason(table, name)
-        assert f"{name} {fate}: {exposures.reason(table, name)}" in done.stdout
-        if fate == exposures.REJECTED:  # one sound exposure more is enough
+        assert words in exposure_table.reason(table, name)
+        assert f"{name} {fate}: {exposure_table.reason(table, name)}" in done.stdout
+        if fate == exposure_table.REJECTED:  # with one more sound exposure there are enough
             shutil.copy(finished[1][0].masked(name), folder.masked(name))
     done = archive.run("makeBackgrounds.py", config_file)
     says(done, "exposures combined into")
@@ -378,10 +390,10 @@ def damaged_background(path, fault):
 def test_a_spoilt_background_names_the_script_that_makes_it(finished, tmp_path, fault):
     path = tmp_path / "background.fits"
     shutil.copy(finished[1][0].background, path)
-    products.read_background(path)
+    combined_background.read(path)
     damaged_background(path, fault)
     with pytest.raises(StepError, match=r"background\.fits .*makeBackgrounds\.py again"):
-        products.read_background(path)
+        combined_background.read(path)
 
 
 def test_a_spoilt_background_is_made_anew(finished, tmp_path, capsys):
@@ -391,17 +403,17 @@ def test_a_spoilt_background_is_made_anew(finished, tmp_path, capsys):
         folders[0].path, tmp_path / NAMES[0], ignore=shutil.ignore_patterns("*_rate.fits")
     )
     folder = Folder(GR150C, tmp_path, tmp_path)
-    names = makeBackgrounds.candidates(exposures.read(folder.table), folder)
-    made_with = fingerprint(settings.mask, settings.combine)
-    assert makeBackgrounds.is_current(folder, names, made_with)
+    names = selection.candidates(exposure_table.read(folder.table), folder)
+    made_with = up_to_date.bearing(settings, up_to_date.COMBINED, GR150C)
+    assert background.is_current(folder, names, made_with)
     without("EXPOSURES")(folder.background)
-    assert not makeBackgrounds.is_current(folder, names, made_with)
-    assert "made anew" in capsys.readouterr().out
+    assert not background.is_current(folder, names, made_with)
+    assert "it is made again" in capsys.readouterr().out
     damaged_background(folder.background, "truncated")
-    assert not makeBackgrounds.is_current(folder, names, made_with)
+    assert not background.is_current(folder, names, made_with)
     folder.masked(names[3]).unlink()
     with pytest.raises(StepError, match=r"does not exist\. Run makeMask\.py first"):
-        makeBackgrounds.candidates(exposures.read(folder.table), folder)
+        selection.candidates(exposure_table.read(folder.table), folder)
 
 
 def test_masks_of_other_settings_are_not_combined(finished, archive, tmp_path):
@@ -412,11 +424,11 @@ def test_masks_of_other_settings_are_not_combined(finished, archive, tmp_path):
     config_file = archive.config(tmp_path, gratings=["GR150C"], mask={"threshold": 3.0})
     done = archive.run("makeBackgrounds.py", config_file)
     assert done.returncode == 1
-    says(done, "was made with other settings of mask than the config has. Run makeMask.py first")
+    says(done, "other settings than the config has: mask.threshold. Run makeMask.py first")
 
 
 def copied(finished, archive, place):
-    """A folder with all that is made of one combination, but for the rate files."""
+    """A copy of everything that is made for one combination, except the rate files."""
     folder = finished[1][0]
     shutil.copytree(
         folder.path, place / "work" / NAMES[0], ignore=shutil.ignore_patterns("*_rate.fits")
@@ -426,7 +438,7 @@ def copied(finished, archive, place):
 
 
 def test_one_combination_with_spoilt_files_does_not_stop_the_other(finished, archive, tmp_path):
-    """A background that is cut short, and a finished file that is: each is noticed."""
+    """One has a background, the other a finished file that is cut short."""
     _, folders, _ = finished
     shutil.copytree(
         folders[0].path.parent, tmp_path / "work", ignore=shutil.ignore_patterns("*_rate.fits")
@@ -450,14 +462,14 @@ def test_one_combination_with_spoilt_files_does_not_stop_the_other(finished, arc
 def test_a_masked_exposure_that_vanished_before_the_end_is_named(tmp_path):
     gone = tmp_path / "jw_masked.fits"
     with pytest.raises(StepError, match=r"jw_masked\.fits.*run makeMask\.py again"):
-        flatfield.flat_of(gone, tmp_path / "flat.fits")
+        pipeline.flat_of(gone, tmp_path / "flat.fits")
 
 
 @pytest.mark.parametrize("kept", ["whole", "truncated", "of another exposure", "gone"])
 def test_the_flat_field_that_is_kept_is_used_if_it_is_the_right_one(
     finished, archive, tmp_path, kept
 ):
-    """CRDS and the pipeline are asked again only where it is not."""
+    """CRDS and the pipeline are asked again only if it is not."""
     config_file, folder = copied(finished, archive, tmp_path)
     if kept == "truncated":
         folder.flat.write_bytes(folder.flat.read_bytes()[:-2880])
@@ -476,18 +488,18 @@ def test_the_flat_field_that_is_kept_is_used_if_it_is_the_right_one(
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_masked_exposures_without_cells_are_made_anew(finished, archive, tmp_path):
-    """Those that an earlier version made."""
+def test_masked_exposures_that_do_not_tell_their_settings_are_made_anew(
+    finished, archive, tmp_path
+):
+    """An earlier version made them."""
     config_file, folder = copied(finished, archive, tmp_path)
-    name = exposures.fates(exposures.read(folder.table))[exposures.ACCEPTED][0]
+    name = exposure_table.fates(exposure_table.read(folder.table))[exposure_table.ACCEPTED][0]
     shutil.copy(finished[1][0].rate(name), folder.rate(name))
-    without("NOISE")(folder.masked(name))
-    done = archive.run("makeBackgrounds.py", config_file, "--overwrite")
-    says(done, f"{name} failed", "no extension NOISE", "run makeMask.py again")
+    without("SETTINGS")(folder.masked(name))
     done = archive.run("makeMask.py", config_file)
     says(done, "1 masked")
-    assert masked.is_current(folder.masked(name), rate=folder.rate(name), settings=fingerprint(
-        config.read(config_file).mask))  # fmt: skip
+    wanted = up_to_date.bearing(config.read(config_file), up_to_date.MASKED, GR150C)
+    assert up_to_date.is_current(folder.masked(name), wanted, [folder.rate(name)])
 
 
 @pytest.mark.parametrize("damage", ["truncated", "a folder"])
@@ -498,7 +510,7 @@ def test_a_spoilt_exposure_table_is_named(finished, tmp_path, damage):
         path.read_bytes()[:-2880]
     )
     with pytest.raises(StepError, match=r"GR150C-F115W\.fits is not an exposure table"):
-        exposures.read(path)
+        exposure_table.read(path)
 
 
 # ---- too few, none
@@ -519,7 +531,7 @@ def test_all_excluded_is_a_reason_in_every_script(archive, tmp_path):
 
 
 def test_pixels_masked_in_all_exposures_are_filled_and_flagged(finished, archive, tmp_path):
-    """Whole rows, a corner and a large hole without any value; no NaN, no warning of a division."""
+    """Rows, a corner and a hole have no value; there is no NaN and no warning about a division."""
     shutil.copytree(
         finished[1][0].path, tmp_path / "work" / NAMES[0],
         ignore=shutil.ignore_patterns("*_rate.fits", "background*"),
@@ -529,19 +541,19 @@ def test_pixels_masked_in_all_exposures_are_filled_and_flagged(finished, archive
     hole = np.zeros((256, 256), dtype=bool)
     hole[100:104], hole[:40, :40], hole[180:230, 90:140] = True, True, True
     for path in folder.path.glob("*_masked.fits"):
-        change("MASK", lambda bits: np.where(hole, bits | masked.BAD, bits))(path)
+        change("MASK", lambda bits: np.where(hole, bits | masked_exposure.BAD, bits))(path)
     for script in ("makeBackgrounds.py", "finalizeBackgrounds.py"):
         done = archive.run(script, config_file, "--verbose")
         assert done.returncode == 0, done.stdout + done.stderr
         says(done, "")
         assert "RuntimeWarning" not in done.stderr, done.stderr
-    science = products.science_pixels(hole.shape)
+    science = detector.science_pixels(hole.shape)
     for path in (folder.finished, folder.finished_unflat):
         with fits.open(path) as hdus:
             assert np.isfinite(hdus["SCI"].data).all()
             assert np.isfinite(hdus["ERR"].data).all()
             assert (hdus["NEXP"].data[hole] == 0).all()
-            assert (hdus["DQ"].data[hole & science] & products.FILLED > 0).all()
+            assert (hdus["DQ"].data[hole & science] & reference_file.FILLED > 0).all()
             assert hdus["SCI"].data[hole & science].min() > 0.5
             assert hdus["SCI"].data[hole & science].max() < 2
 

@@ -1,4 +1,4 @@
-"""The finished files in the JWST pipeline and in CRDS: their real code, on simulated exposures."""
+"""The finished files in the real JWST pipeline and CRDS, on simulated exposures."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ GRATINGS = ("GR150C", "GR150R")
 
 @dataclass
 class Subtracted:
-    """What became of an exposure: errors in units of its sky."""
+    """The result of the step on an exposure; errors are in units of its sky level."""
 
     spec: Exposure
     rate: Path
@@ -36,7 +36,7 @@ class Subtracted:
 
 @pytest.fixture(scope="module")
 def subtracted(archive, finished, tmp_path_factory):
-    """The background step on an exposure of each field, FULL and cut out as a subarray."""
+    """Results of the background step on an exposure of each field, FULL and cut to subarrays."""
     place = tmp_path_factory.mktemp("rates")
     rates = {}
     for spec in simulator.demo_exposures(seed=7):
@@ -87,8 +87,7 @@ def test_subarrays_take_their_part_of_it(subtracted, name):
     for result in part:
         assert result.status == "COMPLETE"
         assert abs(result.residual) < pipeline.RESIDUAL, result
-    # These frames are an eighth of the real ones: what is left of a field's sources averages out
-    # only over the fields.
+    # On such small frames the residuals of the sources average out only over all fields.
     assert abs(np.mean([result.factor for result in part])) < pipeline.FACTOR, part
 
 
@@ -121,7 +120,7 @@ def test_a_mask_that_cannot_be_made_is_a_message(archive, finished, tmp_path):
 
 @pytest.fixture(scope="module")
 def all_combinations(tmp_path_factory):
-    """The finished files of the six default combinations, of three tiny exposures each."""
+    """The finished files of the six default combinations, each made of three tiny exposures."""
     place, npix = tmp_path_factory.mktemp("all"), 128
     combinations = [(grating, name) for grating in GRATINGS for name in RECOMMENDED_FILTERS]
     crds = crds_cache.build_cache(place / "crds", npix, combinations)
@@ -137,7 +136,7 @@ def all_combinations(tmp_path_factory):
         query={"source": "rates", "gaia_g_limit": None},
         mask={"background_box": 16},
         combine={
-            # One galaxy fills much of such a frame, too much for the refinement.
+            # One galaxy fills so much of such a frame that it cannot be refined.
             "level_border": 8, "structure_box": 8, "refinements": 0, "maximum_masked_fraction": 1,
         },
         finalize={"author": "A. N. Author"},
@@ -158,7 +157,7 @@ def test_crds_certifies_every_default_combination_without_a_warning(all_combinat
     told = done.stdout + done.stderr
     assert done.returncode == 0, told
     assert told.count("conforms to FITS standards") == 6, told
-    # The count itself, not its absence: certify has looked, and had nothing to say.
+    # The counts must be printed: they show that certify has looked at the files.
     assert "0 errors" in told, told
     assert "0 warnings" in told, told
 

@@ -1,8 +1,6 @@
 from pathlib import Path
 
-import pytest
-
-from wfssbkg.layout import Combination, Folder, replacing, wfss_mask
+from wfssbkg.layout import Combination, Folder, wfss_mask
 
 FOLDER = Folder(Combination("GR150C", "F115W"), Path("/w"), Path("/o"))
 
@@ -30,21 +28,3 @@ def test_names_and_type_of_direct_images():
 def test_only_the_three_wide_filters_are_recommended():
     assert Combination("GR150R", "F200W").recommended
     assert not Combination("GR150R", "F090W").recommended
-
-
-def test_replacing_leaves_the_old_file_when_writing_fails(tmp_path):
-    path = tmp_path / "a.fits"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_replacing_makes_the_folder_and_the_file(tmp_path):
-    path = tmp_path / "new" / "a.fits"
-    with replacing(path) as temporary:
-        temporary.write_text("whole")
-        assert not path.exists()
-    assert path.read_text() == "whole"

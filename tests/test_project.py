@@ -1,11 +1,14 @@
 """The project's files agree with each other."""
 
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import get_args
 
 import yaml
 
 import wfssbkg
+from wfssbkg.config import Filter, Grating
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,3 +31,10 @@ def test_citation_has_the_version_and_the_origin():
 
 def test_changes_name_the_version():
     assert f"## {wfssbkg.__version__}" in (ROOT / "CHANGES.md").read_text()
+
+
+def test_git_ignores_the_folder_of_every_combination():
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    for grating in get_args(Grating):
+        for name in get_args(Filter):
+            assert any(fnmatch(f"/{grating}-{name}/", pattern) for pattern in ignored)

@@ -1,4 +1,4 @@
-"""What a finished file says of its making, and making it again from that alone."""
+"""What a finished file tells about how it was made, and making it again from that alone."""
 
 import shutil
 import subprocess
@@ -12,8 +12,10 @@ from astropy.table import Table
 
 from tests import small
 from tests.conftest import NAMES, ROOT, SCRIPTS, Archive
-from wfssbkg import exposures, masked, products, provenance
+from wfssbkg import provenance
 from wfssbkg.config import read
+from wfssbkg.files import combined_background, exposure_table, masked_exposure, reference_file
+from wfssbkg.finalize.reference_header import all_settings
 from wfssbkg.layout import Combination
 
 
@@ -25,7 +27,7 @@ def rebuild_command(path):
 
 
 def move_on(crds):
-    """Let the operational context of a CRDS cache have no flat fields; the former one stays."""
+    """Make a context without flat fields the operational one of a CRDS cache; the old one stays."""
     from crds.refactoring.checksum import update_checksum
 
     mappings = crds / "mappings" / "jwst"
@@ -51,14 +53,14 @@ def test_a_rebuilding_config_has_every_setting_that_bears_on_the_result(tmp_path
     name = "jw00001001001_02101_00001_nis_rate.fits"
     inputs = small.table({"productFilename": name, "crds_context": context})
     image = np.ones((16, 16), dtype=np.float32)
-    background = products.Background(image, image, image, image < 0, inputs)
+    background = combined_background.Background(image, image, image, image < 0, inputs)
     header = fits.Header()
     header["FILTER"], header["PUPIL"] = combination.grating, combination.filter
     header["WFSSBKG"], header["QDATE"] = "1", inputs.meta["QDATE"]
     path, config = tmp_path / "made.fits", tmp_path / "config.yaml"
-    products.write_finished(
-        path, background, header, fewest=1, provenance=provenance.to_hdu(settings)
-    )
+    header["AUTHOR"] = settings.finalize.author
+    dq = np.zeros(image.shape, dtype=np.uint32)
+    reference_file.write(path, background, dq, header, all_settings(settings))
     config.write_text(provenance.rebuilding_config(path))
     again = read(config)
     assert (again.gratings, again.filters) == ([combination.grating], [combination.filter])
@@ -71,7 +73,7 @@ def test_a_rebuilding_config_has_every_setting_that_bears_on_the_result(tmp_path
 
 def test_rebuilding_from_a_finished_file_alone_gives_the_same(finished, archive, tmp_path):
     original = finished[1][1]
-    assert exposures.REJECTED in exposures.read(original.finished)["status"]
+    assert exposure_table.REJECTED in exposure_table.read(original.finished)["status"]
     told = rebuild_command(original.finished)
     assert told.returncode == 0, told.stderr
     config = tmp_path / "config.yaml"
@@ -94,7 +96,7 @@ def test_rebuilding_from_a_finished_file_alone_gives_the_same(finished, archive,
 
 
 def test_an_unpinned_context_would_not_have_done(finished, archive, tmp_path):
-    """That `move_on` is felt: what the test above would show if the config pinned nothing."""
+    """Without a context in the config, the test above would fail: `move_on` has an effect."""
     shutil.copytree(archive.crds, tmp_path / "crds")
     move_on(tmp_path / "crds")
     rate = next(finished[1][0].path.glob("*_rate.fits"))
@@ -106,9 +108,9 @@ def test_an_unpinned_context_would_not_have_done(finished, archive, tmp_path):
 
 def test_every_exposure_is_told_with_its_part_or_the_reason(finished, archive):
     for folder in finished[1]:
-        inputs = exposures.read(folder.finished)
-        accepted = inputs["status"] == exposures.ACCEPTED
-        assert len(inputs) == len(exposures.read(folder.table))
+        inputs = exposure_table.read(folder.finished)
+        accepted = inputs["status"] == exposure_table.ACCEPTED
+        assert len(inputs) == len(exposure_table.read(folder.table))
         assert (inputs["reason"][~accepted] != "").all()
         for name in ("effinttm", "level", "masked_fraction", "weight"):
             assert np.isfinite(inputs[name][accepted]).all()
@@ -116,14 +118,14 @@ def test_every_exposure_is_told_with_its_part_or_the_reason(finished, archive):
         assert np.isnan(inputs["weight"][~accepted]).all()
         assert inputs["weight"][accepted].sum() == pytest.approx(1, abs=1e-5)
         for row in inputs[accepted]:
-            header, _ = masked.read_headers(folder.masked(row["productFilename"]))
+            header, _ = masked_exposure.read_headers(folder.masked(row["productFilename"]))
             assert header["R_FLAT"] == f"crds://{row['flat']}"
             assert row["crds_context"] == "jwst_9001.pmap"
 
 
 def test_longer_exposures_of_a_brighter_sky_weigh_more(finished):
-    inputs = exposures.read(finished[1][0].finished)
-    inputs = inputs[inputs["status"] == exposures.ACCEPTED]
+    inputs = exposure_table.read(finished[1][0].finished)
+    inputs = inputs[inputs["status"] == exposure_table.ACCEPTED]
     electrons = np.argsort(inputs["level"] * inputs["effinttm"])
     assert inputs["weight"][electrons[-1]] > 1.2 * inputs["weight"][electrons[0]]
 
@@ -146,7 +148,9 @@ def test_several_contexts_are_a_warning(finished, tmp_path):
     shutil.copy(finished[1][0].finished, path)
     with fits.open(path, mode="update") as hdus:
         rows = hdus["EXPOSURES"].data
-        rows["crds_context"][np.argmax(rows["status"] == exposures.ACCEPTED)] = "jwst_8000.pmap"
+        rows["crds_context"][np.argmax(rows["status"] == exposure_table.ACCEPTED)] = (
+            "jwst_8000.pmap"
+        )
     text = provenance.rebuilding_config(path)
     assert "several CRDS contexts, jwst_8000.pmap, jwst_9001.pmap" in text.replace("\n# ", " ")
     assert yaml.safe_load(text)["mask"]["crds_context"] == "jwst_9001.pmap"
@@ -162,13 +166,15 @@ def test_another_file_is_a_message_and_exit_1(finished, tmp_path):
 
 
 def test_exposures_that_are_not_found_are_named(finished, archive, tmp_path):
-    known = exposures.fates(exposures.read(finished[1][0].table))[exposures.ACCEPTED][3]
+    known = exposure_table.fates(exposure_table.read(finished[1][0].table))[
+        exposure_table.ACCEPTED
+    ][3]
     query = {"exposures": [known, "jw00001001001_02101_00001_nis_rate.fits"]}
     config = archive.config(tmp_path, gratings=["GR150C"], query=query)
     done = archive.run("queryData.py", config)
     assert "not found: jw00001001001_02101_00001_nis_rate.fits" in done.stdout
-    table = exposures.read(tmp_path / "work" / NAMES[0] / f"{NAMES[0]}.fits")
-    assert exposures.fates(table)[exposures.ACCEPTED] == [known]
+    table = exposure_table.read(tmp_path / "work" / NAMES[0] / f"{NAMES[0]}.fits")
+    assert exposure_table.fates(table)[exposure_table.ACCEPTED] == [known]
     assert "not among query.exposures" in set(table["reason"])
 
 
@@ -186,6 +192,6 @@ def test_what_was_made_with_other_settings_is_not_claimed(
     config.write_text(yaml.safe_dump(settings))
     done = archive.run(script, config, "--combination", NAMES[0])
     assert done.returncode == 1
-    assert f"other settings of {change}" in done.stdout or "mask or combine" in done.stdout
+    assert f"other settings than the config has: {change}." in done.stdout
     assert f"Run {before}" in done.stdout
     assert not list(tmp_path.glob("*.fits"))

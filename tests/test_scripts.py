@@ -12,16 +12,18 @@ from stdatamodels.jwst.datamodels import WfssBkgModel
 
 from demo import score
 from tests.conftest import NAMES, ROOT, SCRIPTS
-from wfssbkg import cells, combine, exposures, lock, masked, products
-from wfssbkg.background import combine_band
+from wfssbkg import detector
+from wfssbkg.combine import bins, stack
+from wfssbkg.combine.exposure import Exposure
+from wfssbkg.combine.stack import combine_band
 from wfssbkg.config import read
+from wfssbkg.files import combined_background, exposure_table, lock, masked_exposure
 from wfssbkg.layout import Combination, Folder
-from wfssbkg.sample import Exposure
 
 
 def test_bright_star_is_excluded_and_not_downloaded(finished):
     _, folders, _ = finished
-    tables = [exposures.read(folder.table) for folder in folders]
+    tables = [exposure_table.read(folder.table) for folder in folders]
     starred = [
         (folder, row)
         for folder, table in zip(folders, tables, strict=True)
@@ -30,7 +32,7 @@ def test_bright_star_is_excluded_and_not_downloaded(finished):
     ]
     assert len(starred) == 1
     folder, row = starred[0]
-    assert row["status"] == exposures.EXCLUDED
+    assert row["status"] == exposure_table.EXCLUDED
     assert 7 < row["star_gmag"] < 9.5
     assert 0 < row["star_sep"] < 2
     assert not folder.rate(row["productFilename"]).exists()
@@ -38,8 +40,10 @@ def test_bright_star_is_excluded_and_not_downloaded(finished):
 
 def test_crowded_exposure_is_rejected_with_a_reason(finished):
     _, folders, _ = finished
-    tables = [exposures.read(folder.table) for folder in folders]
-    rejected = [row for table in tables for row in table if row["status"] == exposures.REJECTED]
+    tables = [exposure_table.read(folder.table) for folder in folders]
+    rejected = [
+        row for table in tables for row in table if row["status"] == exposure_table.REJECTED
+    ]
     assert len(rejected) == 1
     assert "masked" in rejected[0]["reason"]
 
@@ -49,14 +53,14 @@ def test_background_is_close_to_the_truth(finished, archive):
     for folder in folders:
         truth = fits.getdata(archive.folder / "truth" / f"{folder.combination}.fits", "SCI")
         with fits.open(folder.finished) as hdus:
-            good = products.science_pixels(truth.shape) & (hdus["NEXP"].data > 0)
+            good = detector.science_pixels(truth.shape) & (hdus["NEXP"].data > 0)
             error = score.relative_error(hdus["SCI"].data, truth, good)
         assert score.rms(error) < 0.01
 
 
 @pytest.fixture(scope="module")
 def median_run(finished, archive, tmp_path_factory):
-    """The masked exposures of the first combination, combined by their median."""
+    """The masked exposures of the first combination, combined with a median."""
     place = tmp_path_factory.mktemp("median")
     shutil.copytree(
         finished[1][0].path,
@@ -71,17 +75,17 @@ def median_run(finished, archive, tmp_path_factory):
 
 
 def accepted(folder):
-    table = exposures.read(folder.table)
-    return table[table["status"] == exposures.ACCEPTED]
+    table = exposure_table.read(folder.table)
+    return table[table["status"] == exposure_table.ACCEPTED]
 
 
 def test_median_is_that_of_the_whole_stack(median_run):
     _, folder = median_run
     stack = []
     for row in accepted(folder):
-        sci, _, mask = masked.read(folder.masked(row["productFilename"]))
+        sci, _, mask = masked_exposure.read(folder.masked(row["productFilename"]))
         stack.append(np.where(mask == 0, sci / np.float32(row["level"]), np.nan))
-    combined = products.read_background(folder.background)
+    combined = combined_background.read(folder.background)
     with pytest.warns(RuntimeWarning, match="All-NaN"):
         expected = np.nanmedian(np.stack(stack), axis=0)
     np.testing.assert_allclose(combined.sci, expected, rtol=2e-7)
@@ -101,10 +105,10 @@ def test_bands_of_any_height_give_the_same(median_run, height, estimator):
     config, folder = median_run
     settings = read(config).combine.model_copy(update={"estimator": estimator})
     members = sample_of(folder)
-    memory = height * 256 * len(members) * combine.BYTES_PER_PIXEL
-    bands = list(combine.bands(256, 256, len(members), memory, step=cells.SIZE))
-    assert bands[0].stop == height
-    parts = [combine_band(rows, members, None, settings, False)[0] for rows in bands]
+    memory = height * 256 * len(members) * stack.BYTES_PER_PIXEL
+    found = list(stack.bands(256, 256, len(members), memory, step=bins.SIZE))
+    assert found[0].stop == height
+    parts = [combine_band(rows, members, None, settings, False)[0] for rows in found]
     whole = combine_band(slice(0, 256), members, None, settings, False)[0]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
@@ -114,10 +118,10 @@ def test_bands_of_refined_exposures_give_the_same(finished, which):
     config, folders, _ = finished
     settings = read(config).combine
     members = sample_of(folders[which])
-    columns = members[0].cells_shape[1]
+    columns = members[0].bins_shape[1]
     common = np.random.default_rng(1).normal(0, 0.01, (4, columns)).astype(np.float32)
-    bands = [slice(0, 20), slice(20, 120), slice(120, 256)]
-    parts = [combine_band(rows, members, common, settings, False) for rows in bands]
+    cut = [slice(0, 20), slice(20, 120), slice(120, 256)]
+    parts = [combine_band(rows, members, common, settings, False) for rows in cut]
     whole = combine_band(slice(0, 256), members, common, settings, False)
     *images, information = (np.concatenate(part) for part in zip(*parts, strict=True))
     for image, expected in zip(images, whole[:-1], strict=True):
@@ -133,16 +137,16 @@ def test_any_number_of_workers_gives_the_same_to_the_last_bit(finished, archive,
     done = archive.run("makeBackgrounds.py", config, "--overwrite", "--workers", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     again = Folder(Combination("GR150R", "F115W"), tmp_path / "work", tmp_path / "out")
-    one, other = (products.read_background(x.background) for x in (finished[1][1], again))
+    one, other = (combined_background.read(x.background) for x in (finished[1][1], again))
     np.testing.assert_array_equal(one.sci, other.sci)
     np.testing.assert_array_equal(one.err, other.err)
     assert one.systematic == other.systematic
 
 
-def test_cells_are_gone_in_the_end(finished):
+def test_working_files_are_gone_in_the_end(finished):
     for folder in finished[1]:
         assert list(folder.path.glob("*_refined.fits"))
-        assert not list(folder.path.glob("*_findings.fits"))
+        assert not list(folder.path.glob(".*"))
 
 
 def test_finished_files_are_reference_files(finished):
@@ -154,7 +158,7 @@ def test_finished_files_are_reference_files(finished):
                 assert model.meta.instrument.filter == folder.combination.grating
                 assert model.meta.instrument.pupil == folder.combination.filter
                 assert model.meta.exposure.type == "NIS_WFSS"
-                science = products.science_pixels(model.data.shape)
+                science = detector.science_pixels(model.data.shape)
                 assert np.isfinite(model.data).all()
                 assert np.isfinite(model.err).all()
                 assert not model.data[~science].any()
@@ -168,7 +172,7 @@ def test_finished_files_are_reference_files(finished):
 
 
 def test_grizli_keeps_the_flat_out_file(finished):
-    """No DATE in the primary header: else grizli calls the file out of date (facts of grizli)."""
+    """No DATE in the primary header: else grizli calls the file out of date and replaces it."""
     _, folders, _ = finished
     for folder in folders:
         header = fits.getheader(folder.finished)
@@ -185,7 +189,7 @@ def test_flat_is_put_back_by_the_pipelines_own_flat(finished, archive):
         with fits.open(flat_path) as flat:
             usable = np.isfinite(flat["SCI"].data) & (flat["DQ"].data & 1 == 0)
             flat_image = flat["SCI"].data
-        usable &= products.science_pixels(flat_image.shape)
+        usable &= detector.science_pixels(flat_image.shape)
         ratio = fits.getdata(folder.finished_unflat, "SCI") / np.where(
             usable, fits.getdata(folder.finished, "SCI"), 1
         )
@@ -199,7 +203,7 @@ def test_uncertainty_goes_with_the_flat_as_the_sky_does(finished):
             [fits.getdata(path, name).astype(float) for name in ("SCI", "ERR")]
             for path in (folder.finished, folder.finished_unflat)
         )
-        science = products.science_pixels(without[0].shape) & (with_flat[0] > 0)
+        science = detector.science_pixels(without[0].shape) & (with_flat[0] > 0)
         relative = [err[science] / sci[science] for sci, err in (without, with_flat)]
         np.testing.assert_allclose(*relative, rtol=1e-5)
         assert np.std(with_flat[0][science] / without[0][science]) > 0.005
@@ -236,7 +240,7 @@ def test_a_changed_setting_is_a_reason_to_work_again(finished, archive, tmp_path
 
 
 def masked_before(finished, archive, place, **mask):
-    """A copy of what was masked, without the rate files; config and folder."""
+    """A copy of the masked exposures, without rate files: its config and folder."""
     shutil.copytree(
         finished[1][0].path, place / "work" / NAMES[0], ignore=shutil.ignore_patterns("*_rate.fits")
     )
@@ -281,6 +285,7 @@ def test_local_files_go_through_without_any_network(finished, archive, tmp_path)
         np.testing.assert_array_equal(
             fits.getdata(ours, "SCI"), fits.getdata(folder.finished, "SCI")
         )
+        assert str(tmp_path).encode() not in ours.read_bytes()  # it may be given to others
     assert not list((tmp_path / "run" / "work").rglob("*_rate.fits"))
 
 
@@ -290,7 +295,7 @@ def test_local_files_go_through_without_any_network(finished, archive, tmp_path)
 def test_run_before_its_predecessor_names_it(archive, tmp_path, script, before):
     done = archive.run(script, archive.config(tmp_path))
     assert done.returncode == 1
-    # Without a table even the later scripts have to start at the beginning.
+    # Without an exposure table, the later scripts too name the first script.
     assert f"Run {before} first" in done.stdout or "Run queryData.py first" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
@@ -358,9 +363,9 @@ def test_an_exposure_with_scattered_light_is_rejected_with_a_reason(finished, ar
     config = archive.config(tmp_path / "run", gratings=["GR150C"], query=query)
     for script in SCRIPTS[:3]:
         assert archive.run(script, config).returncode == 0
-    table = exposures.read(tmp_path / "run" / "work" / NAMES[0] / f"{NAMES[0]}.fits")
-    assert exposures.fates(table)[exposures.REJECTED] == [spoilt.name]
-    assert "on large scales" in exposures.reason(table, spoilt.name)
+    table = exposure_table.read(tmp_path / "run" / "work" / NAMES[0] / f"{NAMES[0]}.fits")
+    assert exposure_table.fates(table)[exposure_table.REJECTED] == [spoilt.name]
+    assert "on large scales" in exposure_table.reason(table, spoilt.name)
 
 
 def test_one_broken_exposure_is_recorded_and_passed_over(finished, archive, tmp_path):
@@ -376,7 +381,26 @@ def test_one_broken_exposure_is_recorded_and_passed_over(finished, archive, tmp_
     done = archive.run("makeMask.py", config)
     assert done.returncode == 0, done.stderr
     assert broken.name in done.stdout
-    table = exposures.read(tmp_path / "run" / "work" / NAMES[0] / f"{NAMES[0]}.fits")
-    fates = exposures.fates(table)
-    assert fates[exposures.FAILED] == [broken.name]
-    assert len(fates[exposures.ACCEPTED]) == len(table) - 1
+    table = exposure_table.read(tmp_path / "run" / "work" / NAMES[0] / f"{NAMES[0]}.fits")
+    fates = exposure_table.fates(table)
+    assert fates[exposure_table.FAILED] == [broken.name]
+    assert len(fates[exposure_table.ACCEPTED]) == len(table) - 1
+
+
+def test_another_author_is_noted_and_nothing_is_made_anew(finished, archive, tmp_path):
+    shutil.copytree(finished[1][0].path.parent, tmp_path / "work", ignore=no_rates)
+    shutil.copytree(finished[1][0].output_directory, tmp_path / "out")
+    config = archive.config(tmp_path, gratings=["GR150C"], finalize={"author": "B. Author"})
+    done = archive.run("finalizeBackgrounds.py", config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing to do" in done.stdout and "noted the author" in done.stdout
+    for path in (finished[1][0].finished, finished[1][0].finished_unflat):
+        with fits.open(path) as before, fits.open(tmp_path / "out" / path.name) as after:
+            assert after[0].header["AUTHOR"] == "B. Author"
+            assert [hdu.name for hdu in after] == [hdu.name for hdu in before]
+            assert after["SCI"].header["DATASUM"] == before["SCI"].header["DATASUM"]
+    again = archive.run("finalizeBackgrounds.py", config)
+    assert "noted the author" not in again.stdout
+
+
+no_rates = shutil.ignore_patterns("*_rate.fits")

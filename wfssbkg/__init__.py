@@ -1,14 +1,16 @@
 """Backgrounds for JWST NIRISS wide-field slitless spectroscopy, made from the archive's data."""
 
+from importlib.metadata import version
+from platform import python_version
+
 __version__ = "0.1.0"
 
-
-class StepError(Exception):
-    """A combination or an exposure cannot be processed; the message tells the user why.
-
-    The message says what was wrong, where, what was expected and what to do.
-    """
+_PACKAGES = (
+    "jwst", "stdatamodels", "crds", "astropy", "numpy", "scipy", "bottleneck", "sep",
+    "scikit-image", "pywavelets", "maskfill",
+)  # fmt: skip
 
 
-class ClusterError(Exception):
-    """The workers of a Dask cluster cannot be reached: nothing can be done for any combination."""
+def versions() -> dict[str, str]:
+    """Name to version: Python, and the packages that have a part in the numbers."""
+    return {"Python": python_version()} | {name: version(name) for name in _PACKAGES}

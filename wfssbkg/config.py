@@ -1,18 +1,19 @@
 """Read config.yaml, check it, and name what is wrong with it."""
 
-from __future__ import annotations
-
 import difflib
-import hashlib
+import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from wfssbkg.errors import ConfigError
 
 DEFAULTS = Path(__file__).resolve().parents[1] / "config.yaml"
 
-# Filters with enough public data and no features that the recipe cannot reproduce (seed README).
+# Filters with enough public data and no features that the method cannot reproduce (README of
+# WFSSBackgrounds by TheSkyentist).
 RECOMMENDED_FILTERS = ("F115W", "F150W", "F200W")
 
 LOCAL = "processes"  # as compute.scheduler: on this machine
@@ -29,31 +30,50 @@ DQ_FLAGS = (
 )  # fmt: skip
 
 
-class ConfigError(Exception):
-    """The config or the command line is wrong; the message names the place and what is allowed."""
-
-
-def _odd(value: Any) -> Any:
-    if isinstance(value, int) and value % 2 == 0:
+def _odd(value: int) -> int:
+    if value % 2 == 0:
         raise ValueError("the number is even")
     return value
 
 
 def _unique(value: Any) -> Any:
-    if isinstance(value, list) and len({repr(item) for item in value}) < len(value):
+    if isinstance(value, list) and len(set(value)) < len(value):
         raise ValueError("an entry stands twice")
     return value
 
 
-def _names(value: Any) -> Any:
-    if isinstance(value, list):
-        return [str(item) if isinstance(item, int) and item is not True else item for item in value]
-    return value
+_UNIQUE = AfterValidator(_unique)
+
+# Kinds of settings; `allowed` completes the sentence "expected ...".
 
 
-def _setting(allowed: str, **limits: Any) -> Any:
-    """A field of the config; `allowed` completes the sentence "expected ..."."""
-    return Field(description=allowed, **limits)
+def _setting(kind: Any, allowed: str, *checks: Any, **limits: Any) -> Any:
+    return Annotated[kind, *checks, Field(description=allowed, **limits)]
+
+
+def _whole(low: int, high: int, unit: str = "", *, or_null: bool = False, odd: bool = False) -> Any:
+    allowed = f"{unit}, " * bool(unit) + ("an odd" if odd else "a whole")
+    allowed += f" number from {low} to {high}" + ", or null" * or_null
+    checks = [AfterValidator(_odd)] * odd
+    return _setting(int | None if or_null else int, allowed, *checks, ge=low, le=high)
+
+
+def _number(low: float, high: float, unit: str = "", *, above: bool = False) -> Any:
+    span = f"above {low:g}, at most {high:g}" if above else f"from {low:g} to {high:g}"
+    limits = {"gt" if above else "ge": low, "le": high}
+    return _setting(float, f"{unit}, " * bool(unit) + span, **limits)
+
+
+def _one(*names: str) -> Any:
+    return _setting(Literal[names], "one of " + ", ".join(names))
+
+
+def _some(*names: str) -> Any:
+    return _setting(list[Literal[names]], f"a list of {', '.join(names)}", _UNIQUE, min_length=1)
+
+
+def _matching(pattern: str, allowed: str, kind: Any = str) -> Any:
+    return _setting(kind, allowed, pattern=pattern)
 
 
 class _Section(BaseModel):
@@ -62,104 +82,82 @@ class _Section(BaseModel):
     )
 
 
+_Width = _number(0.5, 100)
+_Program = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),
+    Field(pattern=r"^\d{1,5}$"),
+]
+_RateName = Annotated[str, Field(pattern=r"^jw[-0-9a-z_]+_rate\.fits$")]
+_Switch = _setting(bool, "true or false")
+_Address = _matching(r"^https?://\S+$", "an http(s) address")
+
+
 class Query(_Section):
     """What to take from the archive, and how; see config.yaml."""
 
-    source: Annotated[str, _setting("mast, or the path of a folder", min_length=1)]
-    readpatt: Annotated[
-        list[Literal["NIS", "NISRAPID"]],
-        BeforeValidator(_unique),
-        _setting("a list of NIS, NISRAPID", min_length=1),
-    ]
-    subarray: Annotated[
-        list[Literal["FULL"]],
-        BeforeValidator(_unique),
-        _setting("[FULL]: backgrounds are made of full frames", min_length=1),
-    ]
-    programs: Annotated[
-        list[Annotated[str, Field(pattern=r"^\d{1,5}$")]] | None,
-        BeforeValidator(_names),
-        _setting("a list of programme numbers, or null for all"),
-    ]
-    exposures: Annotated[
-        list[Annotated[str, Field(pattern=r"^jw[-0-9a-z_]+_rate\.fits$")]] | None,
-        BeforeValidator(_unique),
-        _setting("a list of names like jw..._nis_rate.fits, or null for all"),
-    ]
-    gaia_g_limit: Annotated[
-        float | None,
-        _setting("a magnitude from 3 to 16, or null for no star check", ge=3, le=16),
-    ]
-    star_radius: Annotated[float, _setting("arcmin, above 0, at most 60", gt=0, le=60)]
-    mast_url: Annotated[str, _setting("an http(s) address", pattern=r"^https?://\S+$")]
-    gaia_url: Annotated[str, _setting("an http(s) address", pattern=r"^https?://\S+$")]
-    keep_rates: Annotated[bool, _setting("true or false")]
-    connections: Annotated[int, _setting("a whole number from 1 to 32", ge=1, le=32)]
-    attempts: Annotated[int, _setting("a whole number from 1 to 20", ge=1, le=20)]
-    timeout: Annotated[float, _setting("seconds, above 0, at most 3600", gt=0, le=3600)]
+    source: _setting(str, "mast, or the path of a folder", min_length=1)
+    readpatt: _some("NIS", "NISRAPID")
+    subarray: _some("FULL")
+    programs: _setting(list[_Program] | None, "a list of programme numbers, or null for all")
+    exposures: _setting(list[_RateName] | None, "a list of jw..._nis_rate.fits, or null", _UNIQUE)
+    gaia_g_limit: _setting(float | None, "a magnitude from 3 to 16, or null: no check", ge=3, le=16)
+    star_radius: _number(0, 60, "arcmin", above=True)
+    mast_url: _Address
+    gaia_url: _Address
+    keep_rates: _Switch
+    connections: _whole(1, 32)
+    attempts: _whole(1, 20)
+    timeout: _number(0, 3600, "seconds", above=True)
 
 
 class Mask(_Section):
     """How bad pixels and sources are masked; see config.yaml."""
 
-    crds_context: Annotated[
-        str | None,
-        _setting(
-            "a name like jwst_1365.pmap, or null for the current one",
-            pattern=r"^jwst_[0-9]{4,6}\.pmap$",
-        ),
-    ]
-    bad_flags: Annotated[
+    crds_context: _matching(
+        r"^jwst_[0-9]{4,6}\.pmap$", "a name like jwst_1365.pmap, or null: the current", str | None
+    )
+    bad_flags: _setting(
         list[Literal[DQ_FLAGS]] | Literal["all"],  # type: ignore[valid-type]
-        BeforeValidator(_unique),
-        _setting("a list of DQ flag names of the JWST pipeline, or all"),
-    ]
-    background_box: Annotated[int, _setting("px, a whole number from 8 to 1024", ge=8, le=1024)]
-    background_filter: Annotated[
-        int, BeforeValidator(_odd), _setting("an odd number from 1 to 31", ge=1, le=31)
-    ]
-    kernel_fwhm: Annotated[float, _setting("px, from 0 (no smoothing) to 20", ge=0, le=20)]
-    threshold: Annotated[float, _setting("sigma, above 0, at most 100", gt=0, le=100)]
-    minimum_area: Annotated[int, _setting("px, a whole number from 1 to 10000", ge=1, le=10000)]
-    growth: Annotated[int, _setting("px, a whole number from 0 to 100", ge=0, le=100)]
+        "a list of DQ flag names of the JWST pipeline, or all",
+        _UNIQUE,
+    )
+    background_box: _whole(8, 1024, "px")
+    background_filter: _whole(1, 31, odd=True)
+    kernel_fwhm: _setting(float, "px, from 0 (no smoothing) to 20", ge=0, le=20)
+    threshold: _number(0, 100, "sigma", above=True)
+    minimum_area: _whole(1, 10000, "px")
+    growth: _whole(0, 100, "px")
 
 
 class Combine(_Section):
     """How exposures become one background; see config.yaml."""
 
-    level_border: Annotated[int, _setting("px, a whole number from 0 to 1000", ge=0, le=1000)]
-    level_sigma: Annotated[float, _setting("sigma, from 0.5 to 100", ge=0.5, le=100)]
-    estimator: Annotated[
-        Literal["weighted_mean", "median", "clipped_median"],
-        _setting("weighted_mean, median or clipped_median"),
-    ]
-    clip_sigma: Annotated[float, _setting("sigma, from 0.5 to 100", ge=0.5, le=100)]
-    refinements: Annotated[int, _setting("a whole number from 0 to 5", ge=0, le=5)]
-    trace_scales: Annotated[
-        list[
-            Annotated[
-                list[Annotated[float, Field(ge=0.5, le=100)]], Field(min_length=2, max_length=2)
-            ]
-        ],
-        _setting("a list of pairs of widths from 0.5 to 100 px", min_length=1, max_length=10),
-    ]
-    direct_scales: Annotated[
-        list[Annotated[float, Field(ge=0.5, le=100)]],
-        _setting("a list of widths from 0.5 to 100 px", min_length=1, max_length=10),
-    ]
-    trace_threshold: Annotated[float, _setting("sigma, from 1 to 100", ge=1, le=100)]
-    trace_depth: Annotated[float, _setting("from 0 to 100 times the noise", ge=0, le=100)]
-    faint_threshold: Annotated[float, _setting("sigma, from 0 to 100", ge=0, le=100)]
-    remove_stripes: Annotated[bool, _setting("true or false")]
-    maximum_masked_fraction: Annotated[float, _setting("above 0, at most 1", gt=0, le=1)]
-    maximum_saturated: Annotated[int, _setting("px, from 0 to 10000", ge=0, le=10000)]
-    maximum_crowding: Annotated[float, _setting("from 1 to 1000", ge=1, le=1000)]
-    structure_box: Annotated[int, _setting("px, a whole number from 8 to 1024", ge=8, le=1024)]
-    maximum_structure: Annotated[float, _setting("from 1 to 1000", ge=1, le=1000)]
-    tolerated_structure: Annotated[
-        float, _setting("from 0 to 10, in units of the sky", ge=0, le=10)
-    ]
-    minimum_exposures: Annotated[int, _setting("a whole number from 1 to 1000", ge=1, le=1000)]
+    level_border: _whole(0, 1000, "px")
+    level_sigma: _number(0.5, 100, "sigma")
+    estimator: _one("weighted_mean", "median", "clipped_median")
+    clip_sigma: _number(0.5, 100, "sigma")
+    refinements: _whole(0, 5)
+    trace_scales: _setting(
+        list[Annotated[list[_Width], Field(min_length=2, max_length=2)]],
+        "a list of pairs of widths from 0.5 to 100 px",
+        min_length=1,
+        max_length=10,
+    )
+    direct_scales: _setting(
+        list[_Width], "a list of widths from 0.5 to 100 px", min_length=1, max_length=10
+    )
+    trace_threshold: _number(1, 100, "sigma")
+    trace_depth: _number(0, 100, "in units of the noise")
+    faint_threshold: _number(0, 100, "sigma")
+    remove_stripes: _Switch
+    maximum_masked_fraction: _number(0, 1, above=True)
+    maximum_saturated: _whole(0, 10000, "px")
+    maximum_crowding: _number(1, 1000)
+    structure_box: _whole(8, 1024, "px")
+    maximum_structure: _number(1, 1000)
+    tolerated_structure: _number(0, 10, "in units of the sky")
+    minimum_exposures: _whole(1, 1000)
 
     def scales(self, *, direct: bool) -> list[list[float]]:
         """Widths along and across the dispersion that sources are looked for with, px."""
@@ -169,67 +167,46 @@ class Combine(_Section):
 class Finalize(_Section):
     """How a combined background is denoised, filled and labelled; see config.yaml."""
 
-    patch_size: Annotated[
-        int, BeforeValidator(_odd), _setting("px, an odd number from 3 to 31", ge=3, le=31)
-    ]
-    patch_distance: Annotated[int, _setting("px, a whole number from 1 to 50", ge=1, le=50)]
-    noise: Annotated[Literal["propagated", "estimated"], _setting("propagated or estimated")]
-    strength: Annotated[
-        float, _setting("in units of the noise, from 0 (no denoising) to 10", ge=0, le=10)
-    ]
-    fill_size: Annotated[
-        int, BeforeValidator(_odd), _setting("px, an odd number from 3 to 31", ge=3, le=31)
-    ]
-    author: Annotated[
-        str, _setting("a name of 1 to 60 printable ASCII characters", pattern=r"^[ -~]{1,60}$")
-    ]
+    patch_size: _whole(3, 31, "px", odd=True)
+    patch_distance: _whole(1, 50, "px")
+    noise: _one("propagated", "estimated")
+    strength: _setting(float, "in units of the noise, from 0 (no denoising) to 10", ge=0, le=10)
+    fill_size: _whole(3, 31, "px", odd=True)
+    author: _matching(r"^[ -~]{1,60}$", "a name of 1 to 60 printable ASCII characters")
 
 
 class Compare(_Section):
     """How backgrounds are scored; see config.yaml."""
 
-    groups: Annotated[int | None, _setting("a whole number from 2 to 100, or null", ge=2, le=100)]
-    smoothing: Annotated[float, _setting("px, from 1 to 100", ge=1, le=100)]
-    known: Annotated[float, _setting("from 0 to 1", ge=0, le=1)]
+    groups: _whole(2, 100, or_null=True)
+    smoothing: _number(1, 100, "px")
+    known: _number(0, 1)
 
 
 class Compute(_Section):
     """What the scripts may use of the machine; see config.yaml."""
 
-    workers: Annotated[
-        int | None, _setting("a whole number from 1 to 1024, or null", ge=1, le=1024)
-    ]
-    memory_gb: Annotated[float, _setting("GB, from 1 to 10000", ge=1, le=10000)]
-    scheduler: Annotated[
-        str,
-        _setting(
-            f"{LOCAL}, or the address of a Dask scheduler, tcp://host:port",
-            pattern=rf"^({LOCAL}|tcp://[^\s:/]+:\d{{1,5}})$",
-        ),
-    ]
+    workers: _whole(1, 1024, or_null=True)
+    memory_gb: _number(1, 10000, "GB")
+    scheduler: _matching(
+        rf"^({LOCAL}|tcp://[^\s:/]+:\d{{1,5}})$",
+        f"{LOCAL}, or the address of a Dask scheduler, tcp://host:port",
+    )
 
 
 class Config(_Section):
     """All settings of the five scripts; paths are absolute."""
 
-    gratings: Annotated[
-        list[Grating],
-        BeforeValidator(_unique),
-        _setting("a list of GR150C, GR150R, CLEAR", min_length=1),
-    ]
-    filters: Annotated[
-        list[Filter],
-        BeforeValidator(_unique),
-        _setting("a list of F090W, F115W, F140M, F150W, F158M, F200W", min_length=1),
-    ]
-    working_directory: Annotated[Path, _setting("the path of a folder")]
-    output_directory: Annotated[Path, _setting("the path of a folder")]
-    query: Annotated[Query, _setting("the settings of queryData.py")]
-    mask: Annotated[Mask, _setting("the settings of makeMask.py")]
-    combine: Annotated[Combine, _setting("the settings of makeBackgrounds.py")]
-    finalize: Annotated[Finalize, _setting("the settings of finalizeBackgrounds.py")]
-    compare: Annotated[Compare, _setting("the settings of compareBackgrounds.py")]
-    compute: Annotated[Compute, _setting("workers, memory_gb, scheduler")]
+    gratings: _some(*get_args(Grating))
+    filters: _some(*get_args(Filter))
+    working_directory: _setting(Path, "the path of a folder")
+    output_directory: _setting(Path, "the path of a folder")
+    query: _setting(Query, "the settings of queryData.py")
+    mask: _setting(Mask, "the settings of makeMask.py")
+    combine: _setting(Combine, "the settings of makeBackgrounds.py")
+    finalize: _setting(Finalize, "the settings of finalizeBackgrounds.py")
+    compare: _setting(Compare, "the settings of compareBackgrounds.py")
+    compute: _setting(Compute, "workers, memory_gb, scheduler")
 
 
 def read(path: Path, *, defaults: Path = DEFAULTS) -> Config:
@@ -256,11 +233,17 @@ def read(path: Path, *, defaults: Path = DEFAULTS) -> Config:
     values, places = _load(path)
     if path.resolve() != defaults.resolve():
         default_values, default_places = _load(defaults)
-        values = _merge(default_values, values)
+        for key, default in default_values.items():
+            section = isinstance(default, dict) and isinstance(values.get(key), dict)
+            values[key] = default | values[key] if section else values.get(key, default)
         places = default_places | places
     for key in ("working_directory", "output_directory"):
         if isinstance(values.get(key), str) and "\0" not in values[key]:
             values[key] = _absolute(values[key], path)
+    query = values.get("query")
+    source = query.get("source") if isinstance(query, dict) else None
+    if isinstance(source, str) and source not in ("", "mast"):
+        query["source"] = str(_absolute(source, path))
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -268,24 +251,16 @@ def read(path: Path, *, defaults: Path = DEFAULTS) -> Config:
         raise ConfigError("\n".join(sorted(problems))) from None
 
 
-def fingerprint(*sections: BaseModel) -> str:
-    """
-    A short name for the values of some sections, to tell whether a file was made with them.
-
-    Parameters
-    ----------
-    *sections : `Config` sections
-
-    Returns
-    -------
-    str
-        12 hexadecimal digits.
-    """
-    text = "\n".join(section.model_dump_json() for section in sections)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings in sections, as from the `model_dump` of a `Config`, as section.key to value."""
+    values: dict[str, Any] = {}
+    for name, value in settings.items():
+        section = isinstance(value, dict)
+        values |= {f"{name}.{key}": value[key] for key in value} if section else {name: value}
+    return values
 
 
-Places = dict[tuple[str, ...], tuple[Path, int]]
+Places = dict[tuple[str, ...], str]  # a key -> its file and line, in words
 
 
 def _load(path: Path) -> tuple[dict, Places]:
@@ -293,9 +268,8 @@ def _load(path: Path) -> tuple[dict, Places]:
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
         places: Places = {}
-        if node is not None:
-            _locate(node, (), path, places)
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        _locate(node, (), path, places)
+        values = {} if node is None else yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"{path}: the config cannot be read ({error.strerror}). Give one with --config FILE"
@@ -307,84 +281,48 @@ def _load(path: Path) -> tuple[dict, Places]:
     except (ValueError, yaml.YAMLError, RecursionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{path}: not a readable YAML text file: {reason}") from None
-    if values is None:
-        values = {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}, line 1: expected lines of the form 'key: value'")
-    query = values.get("query")
-    source = query.get("source") if isinstance(query, dict) else None
-    if isinstance(source, str) and source not in ("", "mast"):
-        query["source"] = str(_absolute(source, path))
     return values, places
 
 
 def _absolute(value: str, path: Path) -> Path:
-    try:
-        return (path.resolve().parent / Path(value).expanduser()).absolute()
-    except RuntimeError:  # "~name" of a user who does not exist
-        return (path.resolve().parent / value).absolute()
+    # os.path leaves "~name" of a user who does not exist.
+    return path.resolve().parent / os.path.expanduser(value)  # noqa: PTH111
 
 
-def _locate(node: yaml.Node, above: tuple[str, ...], path: Path, places: Places) -> None:
+def _locate(node: yaml.Node | None, above: tuple[str, ...], path: Path, places: Places) -> None:
     """Note the line of each key, and refuse a key that stands twice."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    for key_node, value_node in node.value:
+    for key_node, value_node in node.value if isinstance(node, yaml.MappingNode) else ():
         key = (*above, str(key_node.value))
-        line = key_node.start_mark.line + 1
+        place = f"{path}, line {key_node.start_mark.line + 1}"
         if key_node.tag != "tag:yaml.org,2002:str":
-            raise ConfigError(f"{path}, line {line}: '{key_node.value}' is not the name of a key")
+            raise ConfigError(f"{place}: '{key_node.value}' is not the name of a key")
         if key in places:
             raise ConfigError(
-                f"{path}, line {line}: key '{'.'.join(key)}' stands twice "
-                f"(first in line {places[key][1]}). Remove one of the two"
+                f"{place}: key '{'.'.join(key)}' stands twice (first in {places[key]}). "
+                "Remove one of the two"
             )
-        places[key] = (path, line)
+        places[key] = place
         if len(key) < 3:  # the config is two levels deep; this also ends recursive anchors
             _locate(value_node, key, path, places)
 
 
-def _merge(defaults: dict, values: dict) -> dict:
-    merged = {**defaults, **values}
-    for key, default in defaults.items():
-        if isinstance(default, dict) and isinstance(values.get(key), dict):
-            merged[key] = {**default, **values[key]}
-    return merged
-
-
-def _describe(problem: Any, values: dict, places: Places, path: Path) -> str:
-    """One problem that pydantic found, in the user's terms."""
-    location = tuple(str(part) for part in problem["loc"])
-    model: Any = Config
-    key: list[str] = []
-    allowed = ""
-    for part in location:
-        field = model.model_fields.get(part) if model else None
-        if field is None:
+def _describe(problem: Any, value: Any, places: Places, path: Path) -> str:
+    """One problem that pydantic found in the values, in the user's terms."""
+    fields, key, allowed = Config.model_fields, (), ""
+    for part in problem["loc"]:
+        if part not in fields:
             break
-        key.append(part)
-        allowed = field.description
-        is_section = isinstance(field.annotation, type) and issubclass(field.annotation, _Section)
-        model = field.annotation if is_section else None
+        key, value, allowed = (*key, part), value.get(part), fields[part].description
+        fields = getattr(fields[part].annotation, "model_fields", {})
     if problem["type"] == "extra_forbidden":
-        return _unknown((*key, location[-1]), model, places, path)
-    name = ".".join(key)
-    where, line = places.get(tuple(key), (path, None))
-    place = f"{where}, line {line}" if line else f"{where}"
-    if problem["type"] == "missing":
-        return f"{place}: key '{name}' is missing. Expected {allowed}"
-    value: Any = values
-    for part in key:
-        value = value[part]
-    shown = repr(str(value) if isinstance(value, Path) else value)
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    return f"{place}: {name} is {shown}. Expected {allowed}"
-
-
-def _unknown(key: tuple[str, ...], model: Any, places: Places, path: Path) -> str:
-    where, line = places.get(key, (path, None))
-    place = f"{where}, line {line}" if line else f"{where}"
-    names = list(model.model_fields)
-    nearest = difflib.get_close_matches(key[-1], names, n=1, cutoff=0.6)
-    hint = f" Did you mean '{'.'.join((*key[:-1], nearest[0]))}'?" if nearest else ""
-    return f"{place}: unknown key '{'.'.join(key)}'.{hint} Allowed here: {', '.join(names)}"
+        key = (*key, str(problem["loc"][-1]))
+        nearest = difflib.get_close_matches(key[-1], fields, n=1, cutoff=0.6)
+        hint = f" Did you mean '{'.'.join((*key[:-1], *nearest))}'?" * bool(nearest)
+        words = f"unknown key '{'.'.join(key)}'.{hint} Allowed here: {', '.join(fields)}"
+    elif problem["type"] == "missing":
+        words = f"key '{'.'.join(key)}' is missing. Expected {allowed}"
+    else:
+        words = f"{'.'.join(key)} is {repr(value)[:80]}. Expected {allowed}"
+    return f"{places.get(key, path)}: {words}"

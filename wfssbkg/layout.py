@@ -1,14 +1,11 @@
 """Combination -> folder -> file names: the only place that spells a file name."""
 
-from __future__ import annotations
-
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-_UNFINISHED = ".????????."  # how the temporary names that `replacing` gives begin
+from wfssbkg.config import RECOMMENDED_FILTERS
+
+TEMPORARY = ".wfssbkg."  # how the names of temporary files begin; no other program's do
 
 
 @dataclass(frozen=True)
@@ -39,8 +36,6 @@ class Combination:
     @property
     def recommended(self) -> bool:
         """Whether the archive's data of this filter make a sound background."""
-        from wfssbkg.config import RECOMMENDED_FILTERS
-
         return self.filter in RECOMMENDED_FILTERS
 
 
@@ -90,26 +85,17 @@ class Folder:
         return self.path / "flat.fits"
 
     def refined(self, filename: str) -> Path:
-        """The refined mask, faint light and stripes of an exposure, from makeBackgrounds.py."""
+        """The refined mask, faint flux and stripes of an exposure, from makeBackgrounds.py."""
         return self.path / (filename.removesuffix("_rate.fits") + "_refined.fits")
 
-    def findings(self, filename: str) -> Path:
-        """What will be the refined file of an exposure when its field is done."""
-        return self.path / (filename.removesuffix("_rate.fits") + "_findings.fits")
+    def working(self, name: str) -> Path:
+        """A file that is needed only while a script holds the lock, and removed with it."""
+        return self.path / f"{TEMPORARY}work.{name}"
 
-    def remove_findings(self) -> None:
-        """Remove what makeBackgrounds.py needs only while it works."""
-        for path in self.path.glob("*_findings.fits"):
-            path.unlink(missing_ok=True)
-
-    def compared(self, name: str) -> Path:
-        """A background to score exposures on, there while compareBackgrounds.py works."""
-        return self.path / f"compared_{name}.fits"
-
-    def remove_compared(self) -> None:
-        """Remove what compareBackgrounds.py needs only while it works."""
-        for path in self.path.glob("compared_*.fits"):
-            path.unlink(missing_ok=True)
+    @property
+    def comparison(self) -> Path:
+        """What compareBackgrounds.py found, for its report."""
+        return self.path / "comparison.fits"
 
     @property
     def background(self) -> Path:
@@ -118,7 +104,7 @@ class Folder:
 
     @property
     def finished(self) -> Path:
-        """The finished background with the flat-field out, for grizli."""
+        """The finished background with the flat field divided out, for grizli."""
         return self.output_directory / f"{self._stem}.fits"
 
     @property
@@ -152,48 +138,6 @@ def star_catalog(working_directory: Path, g_limit: float) -> Path:
     return working_directory / f"gaia_g{g_limit:g}.fits"
 
 
-def of_exposures(folder: Folder) -> Iterator[Path]:
-    """All files of exposures in the folder of a combination, those not finished yet as well."""
-    for pattern in ("jw*.fits", f"{_UNFINISHED}jw*.fits"):
-        yield from folder.path.glob(pattern)
-
-
 def star_lock(catalog: Path) -> Path:
     """There while a script works on the catalogue of stars."""
     return catalog.with_name(f".{catalog.stem}.lock")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """
-    Write a file so that a reader never meets half of it.
-
-    Parameters
-    ----------
-    path : `~pathlib.Path`
-        The file to write.
-
-    Yields
-    ------
-    `~pathlib.Path`
-        A temporary name in the same folder, with the same ending. It is renamed to `path` at the
-        end, or removed if an exception leaves the block.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def unfinished(folder: Path, name: str = "*") -> Iterator[Path]:
-    """What `replacing` has not finished yet, or never will: files of a name in a folder."""
-    yield from folder.glob(f"{_UNFINISHED}{name}")
-
-
-def remove_unfinished(folder: Path, name: str = "*") -> None:
-    """Remove what a run that was killed has not finished; for the one that holds the lock."""
-    for path in unfinished(folder, name):
-        path.unlink(missing_ok=True)

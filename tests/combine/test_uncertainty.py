@@ -1,0 +1,42 @@
+"""The uncertainty of backgrounds against a known truth, on frames of a quarter of the size."""
+
+import contextlib
+import io
+import os
+from unittest import mock
+
+import numpy as np
+import pytest
+import yaml
+from astropy.table import Table
+
+from benchmarks import accuracy, report
+
+SETTINGS = {"mask": {"background_box": 32}, "combine": {"level_border": 32, "structure_box": 32}}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """The benchmark's rows for 12 exposures of 512 x 512 pixels, with the default recipe."""
+    folder = tmp_path_factory.mktemp("uncertainty")
+    recipe = folder / "default.yaml"
+    recipe.write_text(yaml.safe_dump(SETTINGS))
+    arguments = ["--sets", "A", "--seeds", "6", "--workers", "1", "--npix", "512"]
+    arguments += ["--recipes", "--config", str(recipe), "--work", str(folder / "work")]
+    with (
+        mock.patch.dict(os.environ),
+        mock.patch.dict(accuracy.SETS, {"A": ("GR150C", "F115W", 4, 3, False)}, clear=True),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        assert accuracy.main(arguments) == 0
+    return Table.read(folder / "work" / "accuracy.ecsv")
+
+
+@pytest.mark.parametrize("stage", report.CALIBRATED)
+def test_uncertainty_is_calibrated_at_every_coverage(rows, stage):
+    low, high = report.CALIBRATED[stage]
+    (row,) = rows[rows["stage"] == stage]
+    pulls = [row[name] for name in report.CALIBRATIONS if np.isfinite(row[name])]
+    assert len(pulls) >= 3
+    assert low <= min(pulls)
+    assert max(pulls) <= high

@@ -1,0 +1,433 @@
+"""The comparison of finished backgrounds with CRDS, and its cross-validation."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+from benchmarks import crossvalidation as benchmark
+from demo.exposures import demo_exposures
+from tests.conftest import NAMES, ROOT, SCRIPTS, served
+from wfssbkg import layout
+from wfssbkg.combine.background import WORKER_GB
+from wfssbkg.compare import figures as of_scores
+from wfssbkg.config import read
+from wfssbkg.files import exposure_table, lock
+from wfssbkg.files.temporary import unfinished
+from wfssbkg.layout import Combination, Folder
+from wfssbkg.run.parallel import Workers
+
+SCRIPT = "compareBackgrounds.py"
+UNREACHABLE = {"CRDS_MODE": "auto", "CRDS_SERVER_URL": "http://127.0.0.1:9"}
+
+
+def copied(archive, folder, place, **sections):
+    """A copy of the run of a combination, without its rate files; config and folder."""
+    place.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(
+        folder.path,
+        place / "work" / folder.path.name,
+        ignore=shutil.ignore_patterns("*_rate.fits"),
+    )
+    made = Folder(folder.combination, place / "work", place / "out")
+    made.output_directory.mkdir(exist_ok=True)
+    for path in (folder.finished, folder.finished_unflat):
+        shutil.copy2(path, made.output_directory)
+    grating = folder.combination.grating
+    return archive.config(place, gratings=[grating], **sections), made
+
+
+@pytest.fixture(scope="module")
+def compared(archive, finished, tmp_path_factory):
+    """A run of the script on both combinations: its config, folders, and what it said."""
+    place = tmp_path_factory.mktemp("compared")
+    folders = [copied(archive, folder, place)[1] for folder in finished[1]]
+    config = archive.config(place)
+    done = archive.run(SCRIPT, config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return config, folders, done.stdout
+
+
+def figures(path):
+    table = Table.read(path)
+    return {
+        (row["combination"], row["scored"]): {x: row[x] for x in table.colnames[2:]}
+        for row in table
+    }
+
+
+def not_below(one, other):
+    """The figures in which one score is not below another."""
+    return [name for name in one if not abs(one[name]) < abs(other[name])]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=NAMES)
+def test_the_new_background_is_better_than_the_official_one(compared, which):
+    _, folders, said = compared
+    found = figures(layout.quality(folders[0].output_directory))
+    own, out, official = (found[NAMES[which], x] for x in ("in", "out", "official"))
+    assert not_below(own, official) == []
+    assert not_below(out, official) == []
+    assert own["rms"] < out["rms"]
+    assert own["mean_rms"] < out["mean_rms"]
+    assert layout.report(folders[0].output_directory).exists()
+    assert "jwst_niriss_bkg_" in said
+    assert "leaves more of its own exposures" not in said
+
+
+def test_figures_are_in_the_headers_and_files_stay_up_to_date(archive, finished, compared):
+    config, folders, _ = compared
+    found = figures(layout.quality(folders[0].output_directory))
+    for before, folder in zip(finished[1], folders, strict=True):
+        for name in ("finished", "finished_unflat"):
+            with (
+                fits.open(getattr(before, name)) as old,
+                fits.open(getattr(folder, name), checksum=True) as new,
+            ):
+                header = new[0].header
+                for key, scored in (("XI", "in"), ("XV", "out")):
+                    own = found[str(folder.combination), scored]
+                    assert header[f"{key}RMS"] == pytest.approx(own["rms"], abs=1e-5)
+                    assert header[f"{key}COL95"] == pytest.approx(own["column_95"], abs=1e-5)
+                    assert header[f"{key}ROW100"] == pytest.approx(own["row_100"], abs=1e-5)
+                    assert header[f"{key}MEAN"] == pytest.approx(own["mean_rms"], abs=1e-5)
+                kept = [card for card in header.cards if not card[0].startswith(("XI", "XV"))]
+                assert [c[:2] for c in kept if c[0] not in ("CHECKSUM", "DATASUM")] == [
+                    c[:2] for c in old[0].header.cards if c[0] not in ("CHECKSUM", "DATASUM")
+                ]
+                assert [hdu.name for hdu in new] == [hdu.name for hdu in old]
+                for one, other in zip(new[1:], old[1:], strict=True):
+                    assert one.header["DATASUM"] == other.header["DATASUM"]
+                    assert np.array(one.data).tobytes() == np.array(other.data).tobytes()
+    done = archive.run("finalizeBackgrounds.py", config)
+    assert done.returncode == 0
+    assert done.stdout.count("nothing to do") == 2
+
+
+def test_nothing_is_left_behind(compared):
+    for folder in compared[1]:
+        assert not list(unfinished(folder.path))
+        assert not folder.lock.exists()
+
+
+def in_process(config, folder, monkeypatch, archive, **others):
+    """The comparison of a combination, in this process."""
+    for name, value in archive.environment().items():
+        monkeypatch.setenv(name, value)
+    settings = read(config)
+    compute = settings.compute.model_copy(update={"workers": 1})
+    workers = Workers(compute, need_gb=WORKER_GB)
+    return benchmark.compared(workers, settings, folder, others)
+
+
+@pytest.fixture
+def quick(archive, finished, tmp_path, monkeypatch):
+    """A comparison of a copy without cross-validation, after something was done to the copy."""
+
+    def made(change=lambda folder: None, which=0, **sections):
+        sections = {"compare": {"groups": None}} | sections
+        config, folder = copied(archive, finished[1][which], tmp_path / "copy", **sections)
+        change(folder)
+        return in_process(config, folder, monkeypatch, archive)
+
+    return made
+
+
+def test_a_spoilt_background_is_worse_in_every_figure(
+    archive, finished, compared, tmp_path, monkeypatch
+):
+    """By a gradient of 2 % from one corner to the other."""
+    config, folder = copied(archive, finished[1][0], tmp_path)
+    y, x = np.mgrid[:256, :256] / 255
+    with fits.open(folder.finished, mode="update") as hdus:
+        hdus["SCI"].data *= (1 + 0.01 * (x**2 + y**2)).astype(np.float32)
+    found = in_process(config, folder, monkeypatch, archive)
+    sound = figures(layout.quality(compared[1][0].output_directory))[NAMES[0], "in"]
+    spoilt = of_scores.figures(found.scores["in"])
+    assert not_below(sound, spoilt) == []
+    assert spoilt["rms"] > 1.3 * sound["rms"]
+    assert any("leaves more of its own exposures" in note for note in found.notes)
+    assert found.scores["out"].rms < spoilt["rms"]
+
+
+def test_pictures_of_all_masked_exposures(quick, finished):
+    found = quick(which=1)  # with a rejected one
+    table = found.background.inputs
+    fates = exposure_table.fates(table)
+    assert len(fates[exposure_table.REJECTED]) == 1
+    masked = fates[exposure_table.ACCEPTED] + fates[exposure_table.REJECTED]
+    assert sorted(found.pictures) == sorted(masked)
+    for name, picture in found.pictures.items():
+        assert picture.residual.shape == picture.masked.shape == (128, 128)
+        assert picture.residual.dtype == np.float32
+        assert np.isfinite(picture.rms) == (name in fates[exposure_table.ACCEPTED])
+        assert np.nanmin(picture.masked) >= 0
+        assert np.nanmax(picture.masked) <= 1
+        (row,) = table[table["productFilename"] == name]
+        assert np.nanmean(picture.masked) == pytest.approx(row["masked_fraction"], abs=0.25)
+    of_field = {}
+    for name, picture in found.pictures.items():
+        of_field.setdefault(name[:13], set()).add(picture.field)
+    assert all(len(numbers) == 1 for numbers in of_field.values())
+    assert len({x.field for x in found.pictures.values()}) == len(of_field)
+
+
+def test_without_crds_the_rest_is_told(archive, finished, tmp_path):
+    config, folder = copied(archive, finished[1][0], tmp_path, compare={"groups": None})
+    nowhere = {"CRDS_PATH": str(tmp_path / "crds"), **UNREACHABLE}
+    done = archive.run(SCRIPT, config, **nowhere)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not compared with the reference file in CRDS" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    found = figures(layout.quality(folder.output_directory))
+    assert [scored for _, scored in found] == ["in"]
+
+
+def without(pattern):
+    def change(folder):
+        gone = sorted(folder.path.glob(pattern))
+        assert gone
+        for path in gone[:1] if "masked" in pattern else gone:
+            path.unlink()
+
+    return change
+
+
+def test_without_refined_masks_those_of_makemask_are_used(quick):
+    found = quick(without("*_refined.fits"))
+    assert any("refined masks are gone" in note for note in found.notes)
+    assert found.scores["in"].rms < found.scores["official"].rms
+
+
+def test_without_a_masked_exposure_the_others_are_scored(quick, finished):
+    found = quick(without("*_masked.fits"))
+    assert any(note.startswith("1 of 9 masked exposures are gone") for note in found.notes)
+    assert len(found.pictures) == 8
+    assert found.scores["in"].rms > 0
+
+
+def test_without_any_masked_exposure_there_is_no_score(quick):
+    def change(folder):
+        for path in folder.path.glob("*_masked.fits"):
+            path.write_bytes(b"")
+
+    found = quick(change)
+    assert any(note.startswith("9 of 9 masked exposures are gone") for note in found.notes)
+    assert found.scores == found.pictures == {}
+    assert len(of_scores.table([found])) == 0
+
+
+def test_too_few_exposures_are_not_cross_validated(quick):
+    found = quick(compare={"groups": 3}, combine={"minimum_exposures": 8})
+    assert "out" not in found.scores
+    assert any("without a part of the 9 exposures less than 8" in note for note in found.notes)
+    assert of_scores.keywords(found.scores).keys() >= {"XIRMS", "XIMEAN"}
+    assert not [key for key in of_scores.keywords(found.scores) if key.startswith("XV")]
+
+
+@pytest.fixture(scope="module")
+def one_field(tmp_path_factory):
+    """Three spectra and three direct images of one field each, finished; archive and config."""
+    wanted = [
+        spec
+        for spec in demo_exposures(7, (("CLEAR", "F115W"), ("GR150C", "F115W")))
+        if spec.field == 1 and not spec.contamination
+    ]
+    with served(tmp_path_factory.mktemp("few"), wanted) as archive:
+        place = tmp_path_factory.mktemp("run")
+        config = archive.config(place, gratings=["CLEAR", "GR150C"])
+        for script in (*SCRIPTS, SCRIPT):
+            done = archive.run(script, config)
+            assert done.returncode == 0, done.stdout + done.stderr
+        folders = [
+            Folder(Combination(x, "F115W"), place / "work", place / "out")
+            for x in ("CLEAR", "GR150C")
+        ]
+        yield archive, config, folders, done.stdout
+
+
+def test_three_exposures_of_one_field(one_field):
+    _, _, (direct, _), said = one_field
+    found = figures(layout.quality(direct.output_directory))
+    assert sorted(found) == [
+        ("CLEAR-F115W", "in"), ("CLEAR-F115W", "official"),
+        ("GR150C-F115W", "in"), ("GR150C-F115W", "official"),
+    ]  # fmt: skip
+    assert said.count("not cross-validated: without a part of the 3 exposures, all of one") == 2
+    assert said.count("compared with a constant instead") == 1
+    assert found["CLEAR-F115W", "in"]["rms"] < found["CLEAR-F115W", "official"]["rms"]
+
+
+def test_exposures_of_one_field_are_left_out_one_by_one(one_field, tmp_path, monkeypatch):
+    archive, _, (_, folder), _ = one_field
+    combine = {"minimum_exposures": 2}
+    config, folder = copied(archive, folder, tmp_path, combine=combine)
+    found = in_process(config, folder, monkeypatch, archive)
+    assert any("all exposures are of one field" in note for note in found.notes)
+    assert found.scores["in"].rms < found.scores["out"].rms
+
+
+def test_first_things_first(archive, finished, tmp_path):
+    config, folder = copied(archive, finished[1][0], tmp_path)
+    folder.finished.unlink()
+    done = archive.run(SCRIPT, config)
+    assert done.returncode == 1
+    assert "does not exist. Run finalizeBackgrounds.py first" in done.stdout
+    assert not layout.report(folder.output_directory).exists()
+    shutil.copy2(finished[1][0].finished, folder.finished)
+    changed = archive.config(tmp_path, gratings=["GR150C"], finalize={"strength": 0.5})
+    done = archive.run(SCRIPT, changed)
+    assert done.returncode == 1
+    assert "made with other settings" in done.stdout
+    with lock.hold(folder.lock):
+        done = archive.run(SCRIPT, config)
+    assert done.returncode == 1
+    assert "in use by process" in done.stdout
+
+
+def test_its_settings_make_no_background_out_of_date(archive, finished, tmp_path):
+    sections = {"groups": 7, "smoothing": 4, "known": 0.1}
+    config, _ = copied(archive, finished[1][0], tmp_path, compare=sections)
+    for script in ("makeBackgrounds.py", "finalizeBackgrounds.py"):
+        assert "nothing to do" in archive.run(script, config).stdout
+
+
+def test_help_and_wrong_use(archive, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / SCRIPT), "--help"], capture_output=True, text=True
+    )
+    assert "Step 5 of 5" in done.stdout
+    config = archive.config(tmp_path, compare={"groups": 1})
+    done = archive.run(SCRIPT, config)
+    assert done.returncode == 2
+    assert "compare.groups is 1. Expected a whole number from 2 to 100, or null" in done.stderr
+
+
+# ---- what is kept ------------------------------------------------------------------------------
+
+
+def written(folders):
+    """When each file that the script writes was written."""
+    output = folders[0].output_directory
+    paths = [layout.report(output), layout.quality(output)]
+    paths += [path for x in folders for path in (x.comparison, x.finished, x.finished_unflat)]
+    return {path.name if path.parent == output else path: path.stat().st_mtime_ns for path in paths}
+
+
+@pytest.fixture(scope="module")
+def kept(archive, finished, tmp_path_factory):
+    """A run of the script on both combinations, without cross-validation."""
+    place = tmp_path_factory.mktemp("kept")
+    sections = {"compare": {"groups": None}}
+    folders = [copied(archive, folder, place, **sections)[1] for folder in finished[1]]
+    config = archive.config(place, **sections)
+    done = archive.run(SCRIPT, config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return config, folders, sections
+
+
+def test_on_unchanged_input_nothing_is_done_again(archive, kept):
+    config, folders, _ = kept
+    before = written(folders)
+    done = archive.run(SCRIPT, config)
+    assert done.returncode == 0
+    assert done.stdout.count("up to date: nothing to do") == 2
+    assert f"Report: {layout.report(folders[0].output_directory)}" in done.stdout
+    assert written(folders) == before
+    done = archive.run("finalizeBackgrounds.py", config)
+    assert done.stdout.count("nothing to do") == 2
+
+
+def test_with_one_combination_the_report_is_of_all(archive, kept):
+    config, folders, _ = kept
+    output = folders[0].output_directory
+    found, before = figures(layout.quality(output)), written(folders)
+    done = archive.run(SCRIPT, config, "--combination", NAMES[0], "--overwrite")
+    assert done.returncode == 0
+    assert "nothing to do" not in done.stdout
+    assert figures(layout.quality(output)) == found
+    page = layout.report(output).read_text()
+    assert all(f'<section id="{name}"' in page for name in NAMES)
+    after = written(folders)
+    assert {path for path in before if after[path] == before[path]} == {
+        folders[1].comparison, folders[1].finished.name, folders[1].finished_unflat.name
+    }  # fmt: skip
+
+
+@pytest.fixture
+def again(archive, kept, tmp_path):
+    """What a second run says of a copy to which something was done."""
+
+    def run(change=lambda folders: None, *options, **changes):
+        place, folders = tmp_path / "copy", []
+        shutil.copytree(kept[0].parent, place)
+        for folder in kept[1]:
+            folders.append(Folder(folder.combination, place / "work", place / "out"))
+        change(folders)
+        config = archive.config(place, **(kept[2] | changes))
+        done = archive.run(SCRIPT, config, *options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout, folders
+
+    return run
+
+
+def test_a_changed_exposure_is_compared_again(again):
+    def change(folders):
+        next(folders[1].path.glob("*_masked.fits")).touch()
+
+    said, _ = again(change)
+    assert said.count("nothing to do") == 1
+    assert said.count(f"{NAMES[1]}/comparison.fits") == 0
+
+
+def test_other_settings_are_compared_again_another_author_is_not(again):
+    said, folders = again(compare={"groups": None, "smoothing": 4})
+    assert "nothing to do" not in said
+    config = folders[0].output_directory.parent / "config.yaml"
+    config.write_text(config.read_text() + "finalize: {author: Somebody else}\n")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / SCRIPT), "--config", str(config)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.count("nothing to do") == 2
+    assert "Somebody else" in layout.report(folders[0].output_directory).read_text()
+
+
+def test_a_report_that_a_killed_run_left_unfinished_is_removed(again):
+    def leave(folders):
+        for name in (layout.report, layout.quality):
+            path = name(folders[0].output_directory)
+            path.rename(path.with_name(f"{layout.TEMPORARY}0123abcd.{path.name}"))
+
+    _, folders = again(leave)
+    output = folders[0].output_directory
+    assert not list(unfinished(output))
+    assert layout.report(output).exists()
+    assert layout.quality(output).exists()
+
+
+def test_the_report_says_what_is_not_in_it_and_what_is_out_of_date(again):
+    def spoil(folders):
+        folders[0].comparison.write_bytes(folders[0].comparison.read_bytes()[:20000])
+        folders[1].finished.touch()
+
+    said, folders = again(spoil, "--combination", NAMES[1])
+    output = folders[0].output_directory
+    assert f"{NAMES[0]} is not in the report: {folders[0].comparison} cannot be read" in said
+    assert {name for name, _ in figures(layout.quality(output))} == {NAMES[1]}
+    folders[1].finished.touch()
+    archive_config = output.parent / "config.yaml"
+    done = subprocess.run(
+        [sys.executable, str(ROOT / SCRIPT), "--config", str(archive_config), "--combination",
+         NAMES[0]],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = layout.report(output).read_text()
+    assert {name for name, _ in figures(layout.quality(output))} == set(NAMES)
+    assert page.count("this comparison is out of date") == 2  # in the summary and in its section

@@ -1,0 +1,83 @@
+"""Backgrounds that are made without some of the fields, and the scores of a background."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from benchmarks import crossvalidation as benchmark
+from tests import small
+from tests.compare.test_comparison import copied, in_process
+from tests.conftest import NAMES
+from wfssbkg.combine import bins
+from wfssbkg.compare import cross_validation
+from wfssbkg.compare.cross_validation import CombinedExposures
+from wfssbkg.compare.figures import figures
+from wfssbkg.config import read
+from wfssbkg.detector import science_pixels
+from wfssbkg.files import masked_exposure, refined_exposure
+from wfssbkg.files.combined_background import Background
+from wfssbkg.files.comparison_file import IN, Comparison
+
+NAME = "jw01_rate.fits"
+SHAPE = (64, 96)
+
+
+def scored(exposure, background, place, refined):
+    """The comparison of a background with one exposure, from their files."""
+    number = np.ones(SHAPE, dtype=np.int16)
+    table = small.table({"productFilename": NAME})
+    made = Background(background, number, number, number < 0, table)
+    comparison = Comparison(place, made, made.bad)
+    combined = CombinedExposures([exposure], refined, [])
+    cross_validation.score(small.WORKERS, small.DEFAULTS, comparison, combined)
+    return comparison
+
+
+def test_an_error_that_goes_with_x_is_in_the_column_profile(tmp_path):
+    """All the way from the file of an exposure to the figures."""
+    place = small.folder(tmp_path)
+    exposure = small.masked_exposure(place, NAME, np.full(SHAPE, 0.5), 0.02, level=0.5)
+    error = np.where(np.arange(SHAPE[1]) % 2 == 0, 0.01, -0.01)
+    found = scored(exposure, np.broadcast_to(1 + error, SHAPE), place, refined=False)
+    score = found.scores[IN]
+    np.testing.assert_allclose(score.column_profile[4:-4], -100 * error[4:-4], atol=0.05)
+    assert len(score.row_profile) == SHAPE[0]
+    found = figures(score)
+    assert found["column_100"] == pytest.approx(1, abs=0.05)
+    assert found["column_0"] == pytest.approx(-1, abs=0.05)
+    assert found["row_100"] - found["row_0"] < 0.01
+
+
+@pytest.mark.parametrize("grating", ["GR150C", "GR150R"])
+@pytest.mark.parametrize("refined", [True, False])
+def test_exposures_are_scored_outside_the_mask_that_is_asked_for(grating, refined, tmp_path):
+    """A bright source is in the one mask only; the other hides another place."""
+    place = small.folder(tmp_path, grating)
+    along_x = place.combination.along_x
+    found = small.bins_of(SHAPE, along_x=along_x) > 0
+    found[8:12, 8:12] = True
+    of_makemask = np.zeros(SHAPE, dtype=bool)
+    of_makemask[50:54, 60:70] = True
+    source = bins.expand(found, along_x=along_x) if refined else of_makemask
+    exposure = small.masked_exposure(
+        place, NAME, np.where(source, 5.0, 0.5), 0.02,
+        bits=of_makemask * np.uint8(masked_exposure.SOURCE), level=0.5,
+    )  # fmt: skip
+    nothing = np.zeros((4, found.shape[1]), dtype=np.float32)
+    refined_exposure.write(exposure.refined, found, np.zeros(found.shape), nothing, nothing)
+    comparison = scored(exposure, np.ones(SHAPE), place, refined)
+    science = science_pixels(SHAPE)
+    hidden = comparison.pictures[NAME].masked
+    np.testing.assert_array_equal(hidden[science], source[science])
+    assert comparison.scores[IN].rms < 1e-3
+
+
+def test_cross_validation_agrees_with_the_truth(archive, finished, tmp_path, monkeypatch):
+    """The check of benchmarks/crossvalidation.py, on small frames."""
+    config, folder = copied(archive, finished[1][0], tmp_path)
+    truth = fits.getdata(archive.folder / "truth" / f"{NAMES[0]}.fits", "SCI")
+    found = in_process(config, folder, monkeypatch, archive, **{benchmark.TRUTH: truth})
+    rows = {name: x for name, *x in benchmark.check(found, truth, read(config))}
+    for name in ("an exposure", "mean of exposures"):
+        measured, predicted, _ = rows[name]
+        assert measured == pytest.approx(predicted, rel=benchmark.TOLERANCE)

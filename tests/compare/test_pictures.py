@@ -1,0 +1,90 @@
+"""The pictures of a comparison."""
+
+import io
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.compare.test_report import comparison
+from wfssbkg.compare import pictures
+from wfssbkg.files import exposure_table
+from wfssbkg.files.comparison_file import Picture
+
+
+def colour(residual, masked):
+    """Colour of the middle of a thumbnail, 0 to 255."""
+    shape = (32, 32)
+    flat = Picture(np.full(shape, residual), np.full(shape, masked), 0.5, 0)
+    image = pictures.thumbnail(flat, 1.0, side=32)
+    return np.asarray(as_rgb(image))[16, 16].astype(int)
+
+
+def as_rgb(image):
+    return Image.open(io.BytesIO(image.data)).convert("RGB")
+
+
+def test_a_thumbnail_is_white_at_zero_red_above_blue_below_and_grey_where_masked():
+    assert colour(0.0, 0.0).min() > 240
+    red, blue = colour(0.8, 0.0), colour(-0.8, 0.0)
+    assert red[0] > red[2] + 80
+    assert blue[2] > blue[0] + 80
+    for residual, masked in ((0.8, 1.0), (np.nan, 0.0)):
+        grey = colour(residual, masked)
+        assert np.ptp(grey) < 12
+        assert grey.max() < 235
+
+
+def test_a_mask_is_coloured_over_grey_and_nothing_at_the_reference_pixels():
+    residual, masked = np.zeros((32, 32)), np.zeros((32, 32))
+    masked[:, 16:] = 1
+    residual[28:], masked[28:] = np.nan, np.nan
+    image = pictures.mask(Picture(residual, masked, 0.5, 0), 1, side=32)
+    pixels = np.asarray(as_rgb(image)).astype(int)
+    assert np.ptp(pixels[20, 6]) < 12
+    assert pixels[20, 26, 0] > pixels[20, 26, 2] + 80
+    assert pixels[1, 6] == pytest.approx((213, 216, 220), abs=12)
+
+
+def test_row_0_is_below():
+    residual = np.zeros((32, 32))
+    residual[:16] = 1
+    picture = Picture(residual, np.zeros_like(residual), 0.5, 0)
+    image = np.asarray(as_rgb(pictures.thumbnail(picture, 1, side=32)))
+    assert image[24, 16, 2] < 150 < 240 < image[8, 16, 2]
+
+
+def test_colours_end_where_most_residuals_do():
+    rng = np.random.default_rng(3)
+    values = rng.normal(scale=0.4, size=(64, 64))
+    masked = np.zeros_like(values)
+    values[:4], masked[:4] = 100, 1  # sources
+    assert pictures.residual_range([Picture(values, masked, 0.4, 0)]) == 1.0
+    assert pictures.residual_range([]) > 0
+
+
+def test_ecliptic_latitude_of_a_pole_and_of_an_equinox():
+    table = exposure_table.new(
+        [
+            {"productFilename": "a", "ra": 270.0, "dec": 66.5607},
+            {"productFilename": "b", "ra": 180.0, "dec": 0.0},
+            {"productFilename": "c"},
+            {"productFilename": "d", "ra": 270.0, "dec": -50.0},
+        ]
+    )
+    latitude = pictures.ecliptic_latitude(table)
+    assert latitude[[0, 1, 3]] == pytest.approx([90, 0, 26.56], abs=0.01)
+    assert np.isnan(latitude[2])
+
+
+def test_the_user_s_style_of_matplotlib_is_neither_used_nor_changed():
+    import matplotlib.pyplot as plt
+
+    one = comparison()
+    plain = pictures.plates(one)["background"].data
+    with mpl.rc_context({"font.size": 30, "image.cmap": "hot"}):
+        before = dict(mpl.rcParams)
+        assert pictures.plates(one)["background"].data == plain
+        assert dict(mpl.rcParams) == before
+    assert plt.get_fignums() == []

@@ -1,0 +1,48 @@
+"""Whether a masked exposure has to be made again."""
+
+import os
+
+import numpy as np
+import pytest
+
+from tests import small
+from wfssbkg.files import up_to_date
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A masked exposure, and a rate file of the same age."""
+    place = small.folder(tmp_path)
+    exposure = small.masked_exposure(place, "jw1_rate.fits", np.ones((32, 32)), 0.01)
+    rate = place.rate(exposure.name)
+    rate.write_text("a rate file")
+    for path in (exposure.masked, rate):
+        os.utime(path, (1.7e9, 1.7e9))
+    return exposure.masked, rate
+
+
+def is_current(made, settings=small.DEFAULTS):
+    path, rate = made
+    wanted = up_to_date.bearing(settings, up_to_date.MASKED, small.COMBINATION)
+    return up_to_date.is_current(path, wanted, [rate])
+
+
+def test_a_newer_rate_file_is_masked_again(made):
+    assert is_current(made)
+    os.utime(made[1], (1.7e9 - 1, 1.7e9 - 1))
+    assert is_current(made)
+    os.utime(made[1], (1.7e9 + 1, 1.7e9 + 1))
+    assert not is_current(made)
+    made[1].unlink()  # as with query.keep_rates: false
+    assert is_current(made)
+
+
+def test_every_setting_of_the_mask_is_a_reason_to_mask_again(made):
+    changes = {
+        "crds_context": "jwst_1365.pmap", "bad_flags": "all", "background_box": 99,
+        "background_filter": 9, "kernel_fwhm": 9.5, "threshold": 9.5, "minimum_area": 99,
+        "growth": 99,
+    }  # fmt: skip
+    assert changes.keys() == type(small.DEFAULTS.mask).model_fields.keys()
+    for name, value in changes.items():
+        assert not is_current(made, small.settings(mask={name: value})), name

@@ -1,0 +1,40 @@
+"""Files of a refinement: they are read as they were written."""
+
+import os
+
+import numpy as np
+
+from wfssbkg.files import refined_exposure
+
+SHAPE = (64, 48)
+
+
+def test_refined_files_keep_sources_faint_flux_and_stripes(tmp_path):
+    rng, path = np.random.default_rng(5), tmp_path / "refined.fits"
+    source = rng.random(SHAPE) < 0.2
+    faint = rng.uniform(0, 0.02, SHAPE).astype(np.float32)
+    stripes, weight = rng.normal(0, 0.01, (2, 4, SHAPE[1])).astype(np.float32)
+    refined_exposure.write(path, source, faint, stripes, weight)
+    found = refined_exposure.read(path, slice(7, 9))
+    np.testing.assert_array_equal(found[0], np.where(source, np.nan, faint)[7:9])
+    np.testing.assert_array_equal(found[1], stripes)
+    np.testing.assert_array_equal(found[2], weight)
+
+
+def test_bins_come_back_as_they_were(tmp_path):
+    rng, path = np.random.default_rng(6), tmp_path / "binned.fits"
+    value, noise = rng.normal(0.7, 0.01, (2, *SHAPE)).astype(np.float32)
+    noise[1, 2] = np.nan
+    refined_exposure.write_bins(path, value, noise)
+    found = refined_exposure.read_bins(path, slice(0, 5))
+    np.testing.assert_array_equal(found, [value[:5], noise[:5]])
+
+
+def test_a_file_that_was_written_again_is_read_as_it_is_now(tmp_path):
+    rng, path = np.random.default_rng(7), tmp_path / "binned.fits"
+    for when, shape in enumerate([SHAPE, (32, 80)]):
+        value = rng.normal(0.7, 0.01, shape).astype(np.float32)
+        refined_exposure.write_bins(path, value, value)
+        os.utime(path, (1.7e9 + when, 1.7e9 + when))
+        found = refined_exposure.read_bins(path)
+        np.testing.assert_array_equal(found, [value, value])

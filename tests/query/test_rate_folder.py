@@ -1,0 +1,95 @@
+"""A folder of the user's own rate files as source."""
+
+import shutil
+
+import pytest
+from astropy.io import fits
+
+from tests.demo.test_server import rate_name, write_rate
+from tests.query.test_keyword_row import square
+from wfssbkg import config
+from wfssbkg.errors import ConfigError
+from wfssbkg.files import exposure_table
+from wfssbkg.layout import Combination
+from wfssbkg.query import rate_folder, selection
+
+GR150C = Combination("GR150C", "F115W")
+
+# astropy's remarks on files that are damaged on purpose
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:File may have been truncated"),
+    pytest.mark.filterwarnings("ignore:Error validating header"),
+    pytest.mark.filterwarnings("ignore:Missing padding"),
+]
+
+
+@pytest.fixture
+def local(tmp_path):
+    rates = tmp_path / "rates"
+    (rates / "JWST" / "deeper").mkdir(parents=True)
+    write_rate(rates / rate_name(1), EFFINTTM=250.0)
+    write_rate(rates / "JWST" / "deeper" / "mine_rate.fits", SUBARRAY="WFSS64R")
+    write_rate(rates / rate_name(3), EXP_TYPE="NIS_IMAGE", FILTER="CLEAR")
+    write_rate(rates / rate_name(4), PUPIL="F200W", FILTER="GR150R")
+    write_rate(rates / rate_name(5), INSTRUME="NIRCAM")
+    return rates
+
+
+def search_local(rates):
+    result = rate_folder.search(rates, [GR150C])
+    return result, selection.select(result, GR150C, config.read(config.DEFAULTS).query)
+
+
+def test_local_files_are_decided_on_their_headers(local):
+    before = {path: path.stat().st_mtime_ns for path in local.rglob("*")}
+    result, table = search_local(local)
+    assert result.others == 3
+    assert list(table["productFilename"]) == [rate_name(1), "mine_rate.fits"]
+    assert list(table["dataURI"]) == [
+        str(local / rate_name(1)), str(local / "JWST" / "deeper" / "mine_rate.fits"),
+    ]  # fmt: skip
+    assert list(table["status"]) == ["accepted", "excluded"]
+    assert "WFSS64R" in table["reason"][1]
+    assert list(table["effinttm"]) == [250.0, 300.0]
+    assert list(table["program"]) == ["1571", "1571"]
+    assert (table["ra"][0], table["dec"][0], table["mjd"][0]) == (10.0, 20.0, 60000.0)
+    assert table["size"][0] == (local / rate_name(1)).stat().st_size
+    assert {path: path.stat().st_mtime_ns for path in local.rglob("*")} == before
+
+
+def test_the_pointing_of_the_aperture_counts_before_that_of_the_target(local):
+    with fits.open(local / rate_name(1), mode="update") as hdus:
+        hdus["SCI"].header.update(RA_REF=11.0, DEC_REF=21.0)
+    assert search_local(local)[1]["ra"][0] == 11.0
+    with fits.open(local / rate_name(1), mode="update") as hdus:
+        hdus["SCI"].header["S_REGION"] = square(12.0, 22.0)
+    assert search_local(local)[1]["dec"][0] == pytest.approx(22.0, abs=1e-4)
+
+
+def test_local_files_that_cannot_be_read_are_named(local, tmp_path):
+    (local / "empty_rate.fits").touch()
+    (local / "text_rate.fits").write_text("hello")
+    (local / "folder_rate.fits").mkdir()
+    (local / "lost_rate.fits").symlink_to(tmp_path / "nowhere")
+    shutil.copy(local / rate_name(1), local / "JWST")
+    shutil.copy(local / rate_name(1), local / "s\u00fcd_rate.fits")
+    result, table = search_local(local)
+    assert len(table) == 2
+    refused = "\n".join(result.refused)
+    for name in ("empty", "text", "folder", "lost", "s\u00fcd"):
+        assert f"{name}_rate.fits: " in refused
+    assert f"{rate_name(1)}: the same name as" in refused
+    assert len(result.refused) == 6
+
+
+def test_a_local_file_that_is_cut_short_is_failed(local):
+    path = local / rate_name(1)
+    path.write_bytes(path.read_bytes()[:-5000])
+    _, table = search_local(local)
+    assert table["status"][0] == exposure_table.FAILED
+    assert "ends within the extension VAR_RNOISE" in table["reason"][0]
+
+
+def test_a_source_that_is_no_folder_is_an_error_of_the_config(tmp_path):
+    with pytest.raises(ConfigError, match=r"query\.source"):
+        search_local(tmp_path / "nowhere")

@@ -1,0 +1,1 @@
+"""makeBackgrounds.py: normalise the masked exposures, refine them, combine them."""

@@ -1,0 +1,104 @@
+"""Bins: averages of an exposure over a few pixels along the dispersion, to find traces in."""
+
+import numpy as np
+
+from wfssbkg.errors import StepError
+
+# px; traces are tens of pixels long, zeroth orders about this long. Direct images, whose sources
+# have no direction, have their bins along y, so that each column keeps its own stripes.
+SIZE = 4
+
+
+def average(
+    sci: np.ndarray, err: np.ndarray, bad: np.ndarray, *, along_x: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Averages of an exposure over bins, weighted by 1/err^2.
+
+    Parameters
+    ----------
+    sci, err : (ny, nx) float32 arrays
+    bad : (ny, nx) bool array
+        Pixels that do not count.
+    along_x : bool
+        Whether the grism disperses along x: bins are then SIZE pixels wide, otherwise high.
+
+    Returns
+    -------
+    value, noise : float32 arrays
+        One value per bin; NaN where no pixel counts.
+
+    Raises
+    ------
+    StepError
+        If the frame does not divide into bins.
+    """
+    ny, nx = sci.shape
+    if ny % SIZE or nx % SIZE:
+        raise StepError(f"the frame is {nx} x {ny} pixels, expected multiples of {SIZE}")
+    good = ~bad & (err > 0)
+    weights = np.where(good, 1 / np.square(np.where(good, err, 1)), 0)
+    size = pixels(along_x=along_x)
+    total, information = (
+        summed(image, size, np.float64) for image in (np.where(good, sci, 0) * weights, weights)
+    )
+    known = information > 0
+    information = np.where(known, information, np.nan)
+    return (total / information).astype(np.float32), (information**-0.5).astype(np.float32)
+
+
+def any_of(image: np.ndarray, *, along_x: bool) -> np.ndarray:
+    """Bins with a pixel that is True in a bool image."""
+    ny, nx = image.shape
+    height, width = pixels(along_x=along_x)
+    return image.reshape(ny // height, height, nx // width, width).any(axis=(1, 3))
+
+
+def weight(noise: np.ndarray) -> np.ndarray:
+    """1/noise^2 of some bins; 0 where the noise is not known."""
+    return np.where(np.isnan(noise), 0, 1 / np.square(noise))
+
+
+def shape(frame: tuple[int, int], *, along_x: bool) -> tuple[int, int]:
+    """Rows and columns of bins in a frame of (ny, nx) pixels."""
+    height, width = pixels(along_x=along_x)
+    return frame[0] // height, frame[1] // width
+
+
+def expand(image: np.ndarray, *, along_x: bool) -> np.ndarray:
+    """The pixels of some bins, each with the value of its bin."""
+    return repeated(image, pixels(along_x=along_x))
+
+
+def pixels(*, along_x: bool) -> tuple[int, int]:
+    """Height and width of a bin, px."""
+    return (1, SIZE) if along_x else (SIZE, 1)
+
+
+def summed(image: np.ndarray, size: tuple[int, int], dtype: type | None = None) -> np.ndarray:
+    """
+    Sums of an image over boxes; those at the far edges may be smaller.
+
+    Parameters
+    ----------
+    image : (ny, nx) array
+    size : (int, int)
+        Height and width of a box.
+    dtype : type, optional
+        Of the sums.
+    """
+    beyond = [(0, -length % side) for length, side in zip(image.shape, size, strict=True)]
+    if any(width for _, width in beyond):
+        image = np.pad(image, beyond)
+    image = image.astype(dtype or image.dtype, copy=False)
+    # To add slices takes a fraction of the time of a sum over two short axes.
+    rows = sum(image[k :: size[0]] for k in range(size[0]))
+    return sum(rows[:, k :: size[1]] for k in range(size[1]))
+
+
+def repeated(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image in which each value of another one fills a box of some height and width."""
+    for axis, times in enumerate(size):
+        if times > 1:
+            image = np.repeat(image, times, axis=axis)
+    return image

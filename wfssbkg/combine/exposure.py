@@ -1,0 +1,226 @@
+"""An exposure on its way into the background: its level, its bins, what counts of it."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from astropy.io import fits
+
+from wfssbkg.combine import bins, levels, stripes, traces
+from wfssbkg.config import Combine
+from wfssbkg.files import masked_exposure, refined_exposure
+from wfssbkg.files.pointing import Pointing, read_pointing
+from wfssbkg.layout import Folder
+
+
+@dataclass(eq=False)
+class Exposure:
+    """A masked exposure and what is known of it.
+
+    Attributes
+    ----------
+    name : str
+        File name of the rate file.
+    masked, binned, refined, next_refined : `~pathlib.Path`
+        Its files, see `wfssbkg.files`. A refinement reads `refined` and writes `next_refined`, so
+        that it can be done again from the start if its worker is killed.
+    along_x : bool
+        Whether the grism disperses along x.
+    direct : bool
+        Whether it is a direct image: not dispersed at all.
+    level, noise : float
+        Of the sky, and of a typical pixel, DN/s.
+    pointing : dict
+        World coordinates, from `wfssbkg.files.pointing`.
+    saturated : int
+        Length of the longest trace that was saturated from the first group on, px.
+    """
+
+    name: str
+    masked: Path
+    binned: Path
+    refined: Path
+    next_refined: Path
+    along_x: bool
+    direct: bool = False
+    level: float = np.nan
+    noise: float = np.nan
+    pointing: Pointing = field(default_factory=dict)
+    saturated: int = 0
+
+    @classmethod
+    def of(cls, folder: Folder, name: str) -> Self:
+        """The exposure of a rate file."""
+        stem, kind = name.removesuffix("_rate.fits"), folder.combination
+        return cls(
+            name,
+            folder.masked(name),
+            folder.working(f"{stem}_binned.fits"),
+            folder.refined(name),
+            folder.working(f"{stem}_refined.fits"),
+            along_x=kind.along_x,
+            direct=kind.direct,
+        )
+
+    def read(
+        self, rows: slice, shared: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """
+        Some rows of the exposure, in units of its level.
+
+        Parameters
+        ----------
+        rows : slice
+            Of the frame; of whole bins.
+        shared : (4, columns) array or None
+            The stripes that all exposures share, relative to their levels; None if the exposures
+            are not refined: then the sources of makeMask.py are left out, and nothing is
+            subtracted.
+
+        Returns
+        -------
+        value, noise : (rows, nx) float32 arrays
+            NaN where a pixel does not count.
+        bad : (rows, nx) bool array
+        """
+        sci, err, bits = masked_exposure.read(self.masked, rows)
+        bad = bits & np.uint8(masked_exposure.BAD) > 0
+        if shared is None:
+            source = bits & np.uint8(masked_exposure.SOURCE) > 0
+            spurious = np.where(source, np.float32(np.nan), np.float32(0))
+        else:
+            height, _ = bins.pixels(along_x=self.along_x)
+            found = self.found(slice(rows.start // height, rows.stop // height), shared)
+            spurious = bins.expand(sum(found), along_x=self.along_x)
+        return *_normalised(sci, err, bad, spurious, self.level), bad
+
+    def read_bins(
+        self, rows: slice, shared: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `read`, of some rows of bins."""
+        value, noise = refined_exposure.read_bins(self.binned, rows)
+        bad = np.isnan(noise)
+        return *_normalised(value, noise, bad, sum(self.found(rows, shared)), self.level), bad
+
+    def found(self, rows: slice, shared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """
+        What the last refinement found in the exposure, in some rows of bins.
+
+        Parameters
+        ----------
+        rows, shared
+            As for `read`, but of bins.
+
+        Returns
+        -------
+        faint, own : (rows, columns) float32 arrays
+            Flux of faint sources, NaN where there is a source that is masked, and the stripes of
+            this exposure alone, DN/s.
+        """
+        faint, found, _ = refined_exposure.read(self.refined, rows)
+        own = found - np.float32(self.level) * shared
+        return faint, stripes.as_image(own, self.bins_shape[0], rows)
+
+    def read_header(self) -> fits.Header:
+        """
+        Note what the headers tell: pointing, saturated and shape.
+
+        Returns
+        -------
+        `~astropy.io.fits.Header`
+            The primary one.
+
+        Raises
+        ------
+        StepError
+            If the file cannot be read, or its world coordinates make no sense.
+        """
+        header, of_image = masked_exposure.read_headers(self.masked)
+        self.pointing, self.saturated = read_pointing(of_image), header.get("SATLEN", 0)
+        self.shape = of_image["NAXIS2"], of_image["NAXIS1"]
+        return header
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """Of the frame."""
+        return masked_exposure.shape(self.masked)
+
+    @property
+    def bins_shape(self) -> tuple[int, int]:
+        """Rows and columns of bins."""
+        return bins.shape(self.shape, along_x=self.along_x)
+
+
+def _normalised(
+    sci: np.ndarray, err: np.ndarray, bad: np.ndarray, spurious: np.ndarray, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Value and noise of the sky in units of the level; NaN where a pixel does not count.
+
+    `spurious` is what is subtracted, DN/s: faint flux and stripes, NaN where there is a source.
+    """
+    unknown = np.float32(np.nan)
+    counts = ~bad & np.isfinite(spurious) & np.isfinite(err) & (err > 0)
+    value = np.where(counts, (sci - spurious) / np.float32(level), unknown)
+    return value, np.where(counts, err / np.float32(level), unknown)
+
+
+def measure(exposure: Exposure, settings: Combine) -> tuple[float, float]:
+    """
+    Measure an exposure; if a refinement is to come, write its bins and what it begins with.
+
+    Returns
+    -------
+    level, noise : float
+        The sky's level, from the pixels that makeMask.py left unmasked, and the noise of a
+        typical pixel, DN/s.
+
+    Raises
+    ------
+    StepError
+        If there is no level, or a file cannot be read.
+    """
+    sci, err, bits = masked_exposure.read(exposure.masked)
+    border, sigma = settings.level_border, settings.level_sigma
+    if not settings.refinements:
+        level = levels.sky_level(sci, bits != 0, border=(border, border), sigma=sigma)
+        return level, np.nan
+    value, noise, source = write_bins(exposure, sci, err, bits)
+    # A few bins are enough for a first guess, since each refinement fits the level again.
+    few = np.s_[::6, ::6]
+    borders = (width // 6 for width in bins.shape((border, border), along_x=exposure.along_x))
+    level = levels.sky_level(
+        value[few], (source | np.isnan(noise))[few], border=tuple(borders), sigma=sigma
+    )
+    return level, traces.pixel_noise(bins.weight(noise))
+
+
+def write_bins(
+    exposure: Exposure, sci: np.ndarray, err: np.ndarray, bits: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Write the bins of an exposure, and a refined file that has only the sources of makeMask.py.
+
+    Parameters
+    ----------
+    exposure : `Exposure`
+    sci, err, bits : (ny, nx) arrays
+        From `wfssbkg.files.masked_exposure.read`.
+
+    Returns
+    -------
+    value, noise : float32 arrays
+        One value per bin, DN/s; NaN where no pixel counts.
+    source : bool array
+        Bins with a pixel of a source.
+    """
+    bad, source = (
+        bits & np.uint8(bit) > 0 for bit in (masked_exposure.BAD, masked_exposure.SOURCE)
+    )
+    value, noise = bins.average(sci, err, bad, along_x=exposure.along_x)
+    source = bins.any_of(source, along_x=exposure.along_x)
+    nothing = stripes.none(value.shape[1])
+    refined_exposure.write_bins(exposure.binned, value, noise)
+    refined_exposure.write(exposure.refined, source, np.zeros_like(value), nothing, nothing)
+    return value, noise, source

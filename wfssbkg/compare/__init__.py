@@ -1,0 +1,1 @@
+"""compareBackgrounds.py: how good the backgrounds are, with cross-validation and a report."""

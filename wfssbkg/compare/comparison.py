@@ -1,0 +1,151 @@
+"""The comparison of a finished background with that in CRDS: begun, limited, kept."""
+
+import numpy as np
+
+from wfssbkg import pipeline
+from wfssbkg.combine import fields
+from wfssbkg.compare.cross_validation import CombinedExposures
+from wfssbkg.config import Config
+from wfssbkg.detector import science_pixels
+from wfssbkg.errors import StepError
+from wfssbkg.files import comparison_file, exposure_table, reference_file, up_to_date
+from wfssbkg.files.comparison_file import Comparison
+from wfssbkg.layout import Folder
+from wfssbkg.run import command_line, messages
+
+
+def is_current(config: Config, folder: Folder) -> bool:
+    """Whether the comparison that is kept of a combination is still what it would be now."""
+    settings = up_to_date.bearing(config, up_to_date.COMPARED, folder.combination)
+    sources = [folder.finished, folder.finished_unflat]
+    try:
+        names = up_to_date.judged(exposure_table.read(folder.finished))
+    except StepError:  # there is no finished file, or none that can be read: `begin` will tell
+        return False
+    sources += [path for name in names for path in (folder.masked(name), folder.refined(name))]
+    return up_to_date.is_current(folder.comparison, settings, sources)
+
+
+def begin(folder: Folder) -> Comparison:
+    """
+    Read a finished background, and find what it is compared with.
+
+    Parameters
+    ----------
+    folder : `~wfssbkg.layout.Folder`
+
+    Returns
+    -------
+    `~wfssbkg.files.comparison_file.Comparison`
+        Without scores.
+
+    Raises
+    ------
+    StepError
+        If there is no finished background, or it cannot be read. If there is nothing to compare
+        it with, the notes say why.
+    """
+    comparison = Comparison(folder, *reference_file.read(folder.finished))
+    image = np.float32(1)
+    try:
+        if folder.combination.direct:
+            comparison.official_name = "a constant"
+            comparison.notes.append(
+                "CRDS has no backgrounds of direct images: compared with a constant instead"
+            )
+        else:
+            latest = folder.masked(exposure_table.latest(comparison.background.inputs))
+            image, comparison.official_name = pipeline.official_background(latest)
+    except StepError as error:
+        comparison.notes.append(
+            f"not compared with the reference file in CRDS: {error}. To try again, run "
+            "compareBackgrounds.py --overwrite"
+        )
+        return comparison
+    image = np.where(science_pixels(comparison.filled.shape), image, np.float32(np.nan))
+    comparison.official = image / np.float32(np.nanmedian(image))
+    return comparison
+
+
+def note_limits(comparison: Comparison, combined: CombinedExposures, config: Config) -> None:
+    """
+    Note what the scores of a background do not tell, and why.
+
+    Parameters
+    ----------
+    comparison : `~wfssbkg.files.comparison_file.Comparison`
+    combined : `~wfssbkg.compare.cross_validation.CombinedExposures`
+    config : `~wfssbkg.config.Config`
+    """
+    folder, settings, number = comparison.folder, config.combine, len(combined.members)
+    accepted = exposure_table.fates(comparison.background.inputs)[exposure_table.ACCEPTED]
+    pointings = [exposure.pointing for exposure in combined.members]
+    least, one_field = settings.minimum_exposures, len(fields.members(pointings)) == 1
+    left_out = sum(len(part) for part in combined.parts)
+    notes = []
+    if number < len(accepted):
+        notes.append(
+            f"{len(accepted) - number} of {len(accepted)} masked exposures are gone from "
+            f"{folder.path}, or spoilt: not scored. Run makeMask.py to make them again"
+        )
+    if not settings.refinements:
+        notes.append(
+            "scored outside the masks of makeMask.py, since nothing was refined "
+            "(combine.refinements): the flux of faint sources counts as residual"
+        )
+    elif not combined.refined:
+        notes.append(
+            f"refined masks are gone from {folder.path}: scored outside those of makeMask.py, and "
+            "the flux of faint sources counts as residual. Run makeBackgrounds.py --overwrite to "
+            "make them again"
+        )
+    if number and config.compare.groups is None:
+        notes.append("not cross-validated, since compare.groups in the config is null")
+    elif number and not left_out:
+        notes.append(
+            f"not cross-validated: without a part of the {number} exposures"
+            f"{', all of one field,' if one_field else ''} less than {least} are left "
+            "(combine.minimum_exposures)"
+        )
+    elif one_field:
+        notes.append(
+            "all exposures are of one field, so that exposures were left out, not fields: flux of "
+            "sources that all of them share counts as sky, and the figures look too good"
+        )
+    elif left_out < number:
+        notes.append(
+            f"{number - left_out} of {number} exposures were not cross-validated: without their "
+            f"part of the fields less than {least} are left (combine.minimum_exposures)"
+        )
+    comparison.notes += notes
+
+
+def kept(config: Config) -> list[Comparison]:
+    """
+    The comparisons that are kept of the combinations of a config.
+
+    Says which cannot be read, and notes which are out of date.
+
+    Parameters
+    ----------
+    config : `~wfssbkg.config.Config`
+
+    Returns
+    -------
+    list of `~wfssbkg.files.comparison_file.Comparison`
+    """
+    found = []
+    for folder in command_line.folders(config):
+        if not folder.comparison.exists():
+            continue
+        try:
+            found.append(comparison_file.read(folder))
+        except StepError as error:
+            messages.warn(f"{folder.combination} is not in the report: {error}")
+            continue
+        if not is_current(config, folder):
+            found[-1].notes.append(
+                "this comparison is out of date: files or settings have changed since. Run "
+                "compareBackgrounds.py"
+            )
+    return found

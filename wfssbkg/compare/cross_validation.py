@@ -1,0 +1,298 @@
+"""Backgrounds, some made without some of the fields, subtracted from exposures and their means."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import bottleneck as bn
+import numpy as np
+from astropy.table import Table
+
+from wfssbkg.combine import bins, fields, stack, stripes
+from wfssbkg.combine.exposure import Exposure
+from wfssbkg.compare import residual
+from wfssbkg.config import Combine, Compare, Config
+from wfssbkg.detector import science_pixels
+from wfssbkg.errors import StepError
+from wfssbkg.files import exposure_table, masked_exposure, refined_exposure
+from wfssbkg.files.combined_background import Background
+from wfssbkg.files.comparison_file import (
+    IN,
+    OFFICIAL,
+    OUT,
+    Comparison,
+    Picture,
+    Score,
+    read_image,
+    write_image,
+)
+from wfssbkg.layout import Folder
+from wfssbkg.run.parallel import Workers
+
+LEAST_PARTS = 3  # with fewer, a background without one is made of much less than the whole
+PICTURE = 128  # px; about the side of an exposure made small
+
+
+@dataclass
+class CombinedExposures:
+    """The exposures that were combined into a background, of which the files are still there.
+
+    Attributes
+    ----------
+    members : list of `~wfssbkg.combine.exposure.Exposure`
+        With their levels and pointings.
+    refined : bool
+        Whether what the refinement found is there for all of them.
+    parts : list of lists of int
+        Numbers of the exposures that are left out together: of some of the fields, or, if all are
+        of one field, some of the exposures. Only such as leave enough for a background.
+    """
+
+    members: list[Exposure]
+    refined: bool
+    parts: list[list[int]]
+
+
+def combined_exposures(config: Config, folder: Folder, table: Table) -> CombinedExposures:
+    """
+    The accepted exposures of a table whose masked exposures are there and sound.
+
+    Parameters
+    ----------
+    config : `~wfssbkg.config.Config`
+    folder : `~wfssbkg.layout.Folder`
+    table : `~astropy.table.Table`
+        The exposure table as it was when the background was made.
+
+    Returns
+    -------
+    `CombinedExposures`
+    """
+    members, weight = [], []
+    for row in table[table["status"] == exposure_table.ACCEPTED]:
+        exposure = Exposure.of(folder, str(row["productFilename"]))
+        try:
+            exposure.read_header()
+        except StepError:  # it is gone, or spoilt; the notes of the comparison say how many are
+            continue
+        exposure.level = float(row["level"])
+        members.append(exposure)
+        weight.append(float(row["weight"]))
+    refined = config.combine.refinements > 0 and all(each.refined.exists() for each in members)
+    units = fields.units([exposure.pointing for exposure in members])
+    # Two fields in each, unless too much would be left out at a time: what a single field leaves,
+    # its faint sources and the colour of its sky, averages down as well.
+    most = len(units) // 2 if len(units) >= 2 * LEAST_PARTS else len(units)
+    number = min(config.compare.groups or 0, most)
+    parts = fields.share_out(units, np.array(weight), number) if number > 1 else []
+    largest = len(members) - config.combine.minimum_exposures
+    return CombinedExposures(
+        members, refined, [sorted(part) for part in parts if len(part) <= largest]
+    )
+
+
+def combine_without(
+    workers: Workers, settings: Combine, combined: CombinedExposures, part: list[int], table: Table
+) -> Background:
+    """
+    The combined background without some exposures: what the refinement found is used again.
+
+    Parameters
+    ----------
+    workers : `~wfssbkg.run.parallel.Workers`
+    settings : `~wfssbkg.config.Combine`
+    combined : `CombinedExposures`
+    part : list of int
+        Numbers of the exposures to leave out.
+    table : `~astropy.table.Table`
+        The exposure table.
+
+    Returns
+    -------
+    `~wfssbkg.files.combined_background.Background`
+        Not finished.
+    """
+    members = [each for number, each in enumerate(combined.members) if number not in part]
+    shared = stripes.shared(*_stripes_of(members)) if combined.refined else None
+    *images, _ = stack.combine_all(workers, settings, members, shared)
+    return Background(*images, table)
+
+
+def mean_of_part(
+    workers: Workers, settings: Combine, combined: CombinedExposures, part: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    The combination of some exposures with their stripes in it.
+
+    Their mean, taken as shared, stays in the mean of the exposures with all that it hides: the
+    stripes were measured against a background, and contain its errors.
+
+    Parameters
+    ----------
+    workers, settings, combined
+        As for `combine_without`.
+    part : list of int
+        Numbers of the exposures.
+
+    Returns
+    -------
+    value, noise : (ny, nx) float32 arrays
+        In units of the level; NaN where no exposure counts.
+    """
+    members, mean = [combined.members[number] for number in part], None
+    if combined.refined:
+        found, information = _stripes_of(members)
+        total = information.sum(axis=0, dtype=np.float64)
+        mean = (information * found).sum(axis=0, dtype=np.float64) / np.where(total > 0, total, 1)
+        mean = mean.astype(np.float32)
+    value, noise, *_ = stack.combine_all(workers, settings, members, mean)
+    return value, noise
+
+
+def _stripes_of(members: list[Exposure]) -> tuple[np.ndarray, np.ndarray]:
+    """The stripes of exposures, relative to their levels, and 1/noise^2, from the refinement."""
+    found, information = [], []
+    for exposure in members:
+        _, own, weight = refined_exposure.read(exposure.refined, slice(0, 0))
+        level = np.float32(exposure.level)
+        found.append(own / level)
+        information.append(weight * level**2)
+    return np.array(found), np.array(information)
+
+
+def file_without(folder: Folder, number: int) -> Path:
+    """Where `score` looks for the finished background without a part of the fields."""
+    return folder.working(f"without_{number}.fits")
+
+
+def score(
+    workers: Workers,
+    config: Config,
+    comparison: Comparison,
+    combined: CombinedExposures,
+    others: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """
+    Subtract the backgrounds from each exposure, and from the mean of each part of them.
+
+    Scores and pictures go into the comparison.
+
+    Parameters
+    ----------
+    workers : `~wfssbkg.run.parallel.Workers`
+    config : `~wfssbkg.config.Config`
+    comparison : `~wfssbkg.files.comparison_file.Comparison`
+    combined : `CombinedExposures`
+        Of each part, the background without it is in `file_without`.
+    others : mapping, optional
+        Name to image: other backgrounds to score in the same way, flat field out.
+    """
+    folder, scores = comparison.folder, comparison.scores
+    images = {IN: comparison.background.sci, OFFICIAL: comparison.official} | dict(others or {})
+    shared = {name: folder.working(f"{name}.fits") for name in images if images[name] is not None}
+    for name, path in shared.items():
+        write_image(path, images[name])
+    files = [dict(shared) for _ in combined.members]
+    for number, part in enumerate(combined.parts):
+        for k in part:
+            files[k][OUT] = file_without(folder, number)
+    _score_exposures(workers, config.compare, comparison, combined, files)
+    found, everything = [], list(range(len(combined.members)))
+    for part in combined.parts or ([everything] if everything else []):
+        mean, noise = mean_of_part(workers, config.combine, combined, part)
+        images = {name: read_image(path) for name, path in files[part[0]].items()}
+        of_mean, _ = residual.scores_of(mean, noise, np.isfinite(mean), images, config.compare)
+        found.append(of_mean)
+    for name, of_all in scores.items():
+        # The median: a source that no mask found, in all dithers, spoils only its own part.
+        of_all.mean_rms = float(np.median([each[name].rms for each in found if name in each]))
+    if OUT in scores and scores[IN].rms > scores[OUT].rms:
+        comparison.notes.append(
+            f"{folder.finished} leaves more of its own exposures than backgrounds that "
+            "are made without them do: it is not what the scripts make of them. Run "
+            "finalizeBackgrounds.py --overwrite"
+        )
+
+
+def _score_exposures(
+    workers: Workers,
+    settings: Compare,
+    comparison: Comparison,
+    combined: CombinedExposures,
+    files: list[dict[str, Path]],
+) -> None:
+    """Subtract the backgrounds from each exposure, and the new one from rejected exposures."""
+    folder = comparison.folder
+    names = exposure_table.fates(comparison.background.inputs)[exposure_table.REJECTED]
+    rejected = [Exposure.of(folder, name) for name in names if folder.masked(name).exists()]
+    exposures = combined.members + rejected
+    files = files + [{IN: folder.working(f"{IN}.fits")} for _ in rejected]
+    jobs = [
+        (exposure, backgrounds, settings, combined.refined and exposure.refined.exists())
+        for exposure, backgrounds in zip(exposures, files, strict=True)
+    ]
+    found: dict[str, tuple[dict[str, Score], Picture]] = {}
+    for (exposure, *_), outcome in workers.run(measure_exposure, jobs, description="comparing"):
+        if isinstance(outcome, StepError):
+            comparison.notes.append(f"{exposure.name} not scored: {outcome}")
+        else:
+            found[exposure.name] = outcome
+    scored = [found[each.name][0] for each in combined.members if each.name in found]
+    for name in dict.fromkeys(name for backgrounds in files for name in backgrounds):
+        of_all = [scores[name] for scores in scored if name in scores]
+        if fit := [each for each in of_all if np.isfinite(each.rms)]:
+            comparison.scores[name] = Score(
+                float(np.median([each.rms for each in fit])),
+                bn.nanmedian(np.array([each.column_profile for each in fit]), axis=0),
+                bn.nanmedian(np.array([each.row_profile for each in fit]), axis=0),
+            )
+    shown = [exposure for exposure in exposures if exposure.name in found]
+    for exposure in shown:
+        exposure.read_header()
+    for field, numbers in enumerate(fields.members([each.pointing for each in shown])):
+        for k in numbers:
+            found[shown[k].name][1].field = field
+    for exposure in shown:
+        picture = comparison.pictures[exposure.name] = found[exposure.name][1]
+        if exposure in rejected:
+            picture.rms = np.nan
+
+
+def measure_exposure(
+    exposure: Exposure, backgrounds: dict[str, Path], settings: Compare, refined: bool
+) -> tuple[dict[str, Score], Picture]:
+    """
+    What backgrounds leave of an exposure, from files; errors as where these are read.
+
+    Parameters
+    ----------
+    exposure : `~wfssbkg.combine.exposure.Exposure`
+    backgrounds : dict
+        Name to file.
+    settings : `~wfssbkg.config.Compare`
+    refined : bool
+        Whether the sources are those of the refinement, or those of makeMask.py.
+
+    Returns
+    -------
+    scores : dict
+        By the background's name.
+    picture : `~wfssbkg.files.comparison_file.Picture`
+    """
+    sci, err, bits = masked_exposure.read(exposure.masked)
+    bad, source = (
+        bits & np.uint8(bit) > 0 for bit in (masked_exposure.BAD, masked_exposure.SOURCE)
+    )
+    if refined:
+        faint, *_ = refined_exposure.read(exposure.refined)
+        source = bins.expand(np.isnan(faint), along_x=exposure.along_x)
+    science = science_pixels(sci.shape)
+    unusable = bad | ~(err > 0) | ~science
+    images = {name: read_image(path) for name, path in backgrounds.items()}
+    scores, left = residual.scores_of(sci, err, ~(unusable | source), images, settings)
+    side = -(-max(sci.shape) // PICTURE)
+    small, masked = (
+        residual.box_means(np.where(known, image, np.nan), side).astype(np.float32)
+        for known, image in ((~unusable, left), (science, unusable | source))
+    )
+    return scores, Picture(small, masked, (scores.get(OUT) or scores[IN]).rms)

@@ -1,0 +1,311 @@
+"""Pictures of a comparison: one style, no state of pyplot, small enough for one HTML file."""
+
+import base64
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.style
+import numpy as np
+from astropy.coordinates import BarycentricMeanEcliptic, SkyCoord
+from astropy.table import Table
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image as Pillow
+
+from wfssbkg.compare.residual import box_means
+from wfssbkg.detector import science_pixels
+from wfssbkg.files import exposure_table
+from wfssbkg.files.comparison_file import IN, OFFICIAL, OUT, Comparison, Picture
+
+_INK, _FAINT, _NOTHING = "#22262b", "#8a929b", "#d5d8dc"  # text, axes, pixels without a value
+# Of Okabe & Ito (2008), which the colour-blind can tell apart.
+_BLUE, _SKY, _VERMILION = "#0072b2", "#56b4e9", "#d55e00"
+_COLOURS = (_BLUE, _VERMILION, "#009e73", "#cc79a7", "#e69f00", _SKY)
+_MARKERS = "osD^vP"
+_DIVERGING = "RdBu_r"
+_STYLE = {
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), _INK
+    ),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), _FAINT),
+    **dict.fromkeys(("axes.spines.right", "axes.spines.top", "legend.frameon"), False),
+}
+_DPI = 180
+_MOST_PIXELS = 512  # of the longest side of a map
+DIFFERENCE_BOX = 8  # px; side of the boxes that the difference is averaged over
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture in WebP format; its size in px, and what it shows, for those who do not see it."""
+
+    data: bytes
+    width: int
+    height: int
+    alt: str
+
+    @property
+    def uri(self) -> str:
+        """The picture as an address that needs no file."""
+        return "data:image/webp;base64," + base64.b64encode(self.data).decode()
+
+
+# ---- of a background ---------------------------------------------------------------------------
+
+
+def plates(comparison: Comparison) -> dict[str, Image]:
+    """
+    The pictures of a background, of its difference from the reference, and of its quality.
+
+    Parameters
+    ----------
+    comparison : `~wfssbkg.files.comparison_file.Comparison`
+
+    Returns
+    -------
+    dict
+        background, uncertainty, coverage; as far as known difference, column and row.
+    """
+    made = comparison.background
+    sky, err, number = (_science(image) for image in (made.sci, 100 * made.err, made.number))
+    found, (low, high) = {}, np.nanpercentile(sky, (1, 99))
+    alt = (
+        f"Background of {comparison.folder.combination}: "
+        f"{low:.2f} to {high:.2f} times its level on 98 % of the pixels"
+    )
+    found["background"] = _map(sky, (low, high), "sky, in units of its level", alt)
+    if comparison.official is not None:
+        change = 100 * (sky - _science(comparison.official))
+        change -= np.nanmedian(change)
+        means = box_means(change, DIFFERENCE_BOX)
+        most = _nice(float(np.nanpercentile(np.abs(means), 98)))
+        alt = (
+            f"New background minus {comparison.official_name}: "
+            f"standard deviation {np.nanstd(means):.2f} per cent of the sky"
+        )
+        look = {"cmap": _DIVERGING, "box": DIFFERENCE_BOX}
+        label = "new minus reference, % of the sky"
+        found["difference"] = _map(change, (-most, most), label, alt, **look)
+    alt = f"Uncertainty of the background: median {np.nanmedian(err):.2f} per cent of the sky"
+    limits, label = np.nanpercentile(err, (1, 99)), "uncertainty of a pixel, % of the sky"
+    found["uncertainty"] = _map(err, limits, label, alt)
+    low, high = np.nanmin(number), np.nanmax(number)
+    alt = f"Coverage: {low:.0f} to {high:.0f} exposures, median {np.nanmedian(number):.0f}"
+    label = "exposures that count in a pixel"
+    found["coverage"] = _map(number, (0, high), label, alt, extend="neither")
+
+    scores = comparison.scores.values()
+    values = [x for score in scores for x in (score.column_profile, score.row_profile)]
+    # Of each 99 %: single columns may be far off, and would hide the others.
+    ends = [np.nanpercentile(np.abs(x), 99) for x in values if np.isfinite(x).any()]
+    if ends:
+        for kind in ("column", "row"):
+            found[kind] = _profile(comparison, kind, 1.25 * max(ends))
+    return found
+
+
+def _profile(comparison: Comparison, kind: str, most: float) -> Image:
+    """The profiles of columns or of rows, between two residuals of the same size."""
+    with _figure(5.4, 3.0) as figure:
+        axes = figure.add_subplot()
+        axes.axhline(0, color=_FAINT, linewidth=0.8)
+        for name, label, colour, width in (
+            (OFFICIAL, comparison.official_name, _VERMILION, 0.9),
+            (IN, "new, on exposures it was made of", _SKY, 2.2),
+            (OUT, "new, on exposures it was made without", _BLUE, 0.9),
+        ):
+            if name in comparison.scores:
+                profile = getattr(comparison.scores[name], f"{kind}_profile")
+                axes.plot(profile, color=colour, linewidth=width, label=label)
+                axes.set_xlim(0, len(profile))
+        axes.set(ylim=(-most, most), xlabel=f"{kind}, px", ylabel="residual, % of the sky")
+        style = {"handlelength": 1.6, "borderaxespad": 0, "labelspacing": 0.25}
+        figure.legend(loc="outside upper left", fontsize=9, **style)
+        alt = f"Median residual of the {kind}s of the frame; the table has its percentiles"
+        return _drawn(figure, alt, lossless=True)
+
+
+def levels(comparisons: Sequence[Comparison]) -> list[Image]:
+    """Levels against ecliptic latitude and against time, all combinations in one."""
+    images = []
+    for what, place in (("ecliptic latitude", ecliptic_latitude), ("time", _days)):
+        with _figure(5.4, 3.6) as figure:
+            axes = figure.add_subplot()
+            for number, comparison in enumerate(comparisons):
+                _plot_levels(axes, place(comparison.background.inputs), number, comparison)
+            known = sum(len(line.get_xdata()) for line in axes.lines)
+            if not known:
+                continue
+            axes.set_ylabel("level, DN/s")
+            axes.set_ylim(bottom=0)
+            if place is ecliptic_latitude:
+                axes.set(xlabel="|ecliptic latitude|, deg", xlim=(0, 90))
+            else:
+                locator = AutoDateLocator(minticks=3, maxticks=7)
+                axes.xaxis.set_major_locator(locator)
+                axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+            figure.legend(loc="outside upper left", ncols=2, fontsize=9, handletextpad=0.2)
+            alt = f"Sky level against {what} of {known} exposures"
+            images.append(_drawn(figure, alt, lossless=True))
+    return images
+
+
+def ecliptic_latitude(table: Table) -> np.ndarray:
+    """Distance of each pointing from the ecliptic, deg; NaN where it is not known."""
+    ra, dec = (np.asarray(table[name], dtype=float) for name in ("ra", "dec"))
+    sky = SkyCoord(ra, dec, unit="deg").transform_to(BarycentricMeanEcliptic())
+    return np.abs(sky.lat.deg)
+
+
+def _days(table: Table) -> np.ndarray:
+    """Starts of the exposures, in days since 1970, as matplotlib counts them."""
+    return np.asarray(table["mjd"], dtype=float) - 40587
+
+
+def _plot_levels(axes: Axes, where: np.ndarray, number: int, comparison: Comparison) -> None:
+    """Plot the levels of one combination, hollow those of rejected exposures."""
+    table, name = comparison.background.inputs, str(comparison.folder.combination)
+    level = np.asarray(table["level"], dtype=float)
+    accepted = np.asarray(table["status"]) == exposure_table.ACCEPTED
+    colour = _COLOURS[number % len(_COLOURS)]
+    style = {"marker": _MARKERS[number % len(_MARKERS)], "linestyle": "", "markersize": 5}
+    for chosen, inside, label in (
+        (accepted, colour, name),
+        (~accepted, "none", f"{name}, rejected"),
+    ):
+        known = chosen & np.isfinite(level) & np.isfinite(where)
+        if known.any():
+            shown = where[known], level[known]
+            axes.plot(*shown, color=colour, markerfacecolor=inside, label=label, **style)
+
+
+# ---- of exposures ------------------------------------------------------------------------------
+
+
+def residual_range(pictures: Iterable[Picture]) -> float:
+    """What the colours of residuals end at, per cent of the sky: round, and right for most."""
+    values = [np.abs(p.residual[np.isfinite(p.residual) & (p.masked < 0.5)]) for p in pictures]
+    tails = [np.percentile(value, 98) for value in values if len(value)]
+    return _nice(float(np.median(tails))) if tails else 1.0
+
+
+def thumbnail(picture: Picture, most: float, side: int) -> Image:
+    """
+    An exposure after subtraction; what is masked in it fades to grey.
+
+    Parameters
+    ----------
+    picture : `~wfssbkg.files.comparison_file.Picture`
+    most : float
+        Residual at the ends of the colours, per cent of the sky.
+    side : int
+        Longest side of the thumbnail, px.
+
+    Returns
+    -------
+    `Image`
+    """
+    colours = mpl.colormaps[_DIVERGING](0.5 + picture.residual / (2 * most))[..., :3]
+    # Twice: where half is masked, the other half shows little but the wings of what is.
+    hidden = np.where(_known(picture), np.minimum(2 * picture.masked, 1), 1)[..., None]
+    shown = colours * (1 - hidden) + np.asarray(mpl.colors.to_rgb(_NOTHING)) * hidden
+    alt = f"What is left of the exposure: RMS {picture.rms:.2f} per cent of the sky"
+    return _small(shown, side, alt)
+
+
+def mask(picture: Picture, most: float, side: int) -> Image:
+    """As `thumbnail`: the exposure in grey, and what is masked of it in colour."""
+    grey = 1 - 0.75 * np.clip(0.5 + picture.residual / (2 * most), 0, 1)[..., None]
+    covered = 0.75 * picture.masked[..., None]
+    shown = grey * (1 - covered) + np.asarray(mpl.colors.to_rgb(_VERMILION)) * covered
+    shown[~_known(picture)] = mpl.colors.to_rgb(_NOTHING)
+    return _small(shown, side, f"Mask over an exposure of field {picture.field + 1}")
+
+
+def colour_scale() -> str:
+    """The colours of residuals as a CSS gradient, from negative to positive."""
+    stops = mpl.colormaps[_DIVERGING](np.linspace(0, 1, 11))
+    return f"linear-gradient(to right, {', '.join(mpl.colors.to_hex(stop) for stop in stops)})"
+
+
+def _small(colours: np.ndarray, side: int, alt: str) -> Image:
+    image = Pillow.fromarray((255 * colours[::-1]).round().astype(np.uint8))  # row 0 below
+    image.thumbnail((side, side), Pillow.Resampling.BOX)
+    return _encoded(image, alt, quality=50)
+
+
+def _known(picture: Picture) -> np.ndarray:
+    """Where there is something to show: not at the reference pixels."""
+    return np.isfinite(picture.residual) & np.isfinite(picture.masked)
+
+
+@contextmanager
+def _figure(width: float, height: float, *, layout: str | None = "constrained") -> Iterator[Figure]:
+    """A figure of so many inches, in our style whatever the user's is."""
+    with mpl.style.context(_STYLE, after_reset=True):
+        yield Figure(figsize=(width, height), dpi=_DPI, layout=layout)
+
+
+def _drawn(figure: Figure, alt: str, **options: Any) -> Image:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Pillow.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    return _encoded(image, alt, quality=80, **options)
+
+
+def _encoded(image: Pillow.Image, alt: str, **options: Any) -> Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", method=4, **options)
+    return Image(buffer.getvalue(), *image.size, alt)
+
+
+def _map(
+    image: np.ndarray,
+    limits: Sequence[float],
+    label: str,
+    alt: str,
+    *,
+    box: int = 0,
+    cmap: str = "cividis",
+    extend: str = "both",
+) -> Image:
+    """An image of the frame as means over boxes of so many pixels a side, with its colour scale."""
+    box = box or max(1, max(image.shape) // _MOST_PIXELS)
+    # Placed by hand: the frames of all maps stand in line, whatever the numbers beside them.
+    with _figure(5.7, 4.7, layout=None) as figure:
+        axes = figure.add_axes((0.115, 0.105, 0.725, 0.88))
+        shown = axes.imshow(
+            box_means(image, box),
+            origin="lower",
+            extent=(0, image.shape[1], 0, image.shape[0]),
+            cmap=mpl.colormaps[cmap].with_extremes(bad=_NOTHING),
+            vmin=limits[0],
+            vmax=limits[1],
+            interpolation="antialiased",
+        )
+        axes.spines[:].set_visible(False)
+        for axis, name in ((axes.xaxis, "x, px"), (axes.yaxis, "y, px")):
+            axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+            axis.set_label_text(name)
+        place = figure.add_axes((0.855, 0.105, 0.022, 0.88))
+        bar = figure.colorbar(shown, cax=place, extend=extend)
+        bar.outline.set_visible(False)
+        bar.set_label(label)
+        return _drawn(figure, alt)
+
+
+def _science(image: np.ndarray) -> np.ndarray:
+    """The image as float64, NaN where no light falls."""
+    return np.where(science_pixels(image.shape), image, np.nan).astype(float)
+
+
+def _nice(value: float) -> float:
+    """The next number of 1, 2 or 5 times a power of ten."""
+    return float(f"{10 ** (np.ceil(3 * np.log10(value)) / 3):.0e}") if value > 0 else 1.0

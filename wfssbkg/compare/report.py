@@ -1,0 +1,179 @@
+"""The report of a comparison: one HTML file that needs nothing else."""
+
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import bottleneck as bn
+import matplotlib
+import numpy as np
+import yaml
+from astropy.time import Time
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from wfssbkg import __version__, versions
+from wfssbkg.compare import pictures
+from wfssbkg.compare.figures import PERCENTILES, figures, table, verdict
+from wfssbkg.config import Config
+from wfssbkg.detector import science_pixels
+from wfssbkg.files import exposure_table, up_to_date
+from wfssbkg.files.comparison_file import Comparison
+from wfssbkg.files.temporary import replacing
+from wfssbkg.run import progress
+
+LARGEST = 15_000_000  # bytes: what mail takes, and a phone opens
+SIDE, SMALLEST = 128, 40  # px; of the pictures of exposures
+
+
+def write(path: Path, comparisons: list[Comparison], config: Config) -> None:
+    """
+    Write the report, unless it is there as it would be.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+        The HTML file; it is replaced in one go.
+    comparisons : list of `~wfssbkg.files.comparison_file.Comparison`
+    config : `~wfssbkg.config.Config`
+        The settings they were made with.
+    """
+    sections = []
+    with progress.bar("drawing", len(comparisons), "combinations") as bar:
+        for comparison in comparisons:
+            sections.append(_section(comparison))
+            bar.update()
+    values = {
+        "sections": sections,
+        "levels": pictures.levels(comparisons),
+        "gradient": pictures.colour_scale(),
+        "difference_box": pictures.DIFFERENCE_BOX,
+        "percentiles": PERCENTILES,
+        "smoothing": config.compare.smoothing,
+        "settings": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=80),
+        "versions": {"WFSSBackgrounds": __version__}
+        | versions()
+        | {"matplotlib": matplotlib.__version__},
+        "dates": sorted({str(c.background.inputs.meta.get("QDATE", "")) for c in comparisons}),
+        "largest": LARGEST,
+    }
+    _write_if_new(path, _small_enough(values, comparisons), comparisons)
+
+
+def write_figures(path: Path, comparisons: list[Comparison]) -> None:
+    """Write the figures of all backgrounds as ECSV, unless they are there."""
+    text = io.StringIO()
+    table(comparisons).write(text, format="ascii.ecsv")
+    _write_if_new(path, text.getvalue(), comparisons)
+
+
+def _write_if_new(path: Path, text: str, comparisons: list[Comparison]) -> None:
+    """Write a file, unless it is there, of the same text and no older than what it is of."""
+    sources = [comparison.folder.comparison for comparison in comparisons]
+    if not (
+        path.exists()
+        and up_to_date.is_no_older(path, sources)
+        and path.read_text(encoding="utf-8", errors="replace") == text
+    ):
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _small_enough(values: dict[str, Any], comparisons: list[Comparison]) -> str:
+    """The page, with pictures of exposures so small, and at last so few, that it can be sent."""
+    environment = Environment(
+        loader=PackageLoader("wfssbkg.compare"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=_number, slug=_slug)
+    template = environment.get_template("report.html")
+    side, most = SIDE, max((len(comparison.pictures) for comparison in comparisons), default=0)
+    while True:
+        sheets = {str(c.folder.combination): _sheet(c, side, most) for c in comparisons}
+        page = template.render(values, sheets=sheets)
+        if len(page.encode()) <= LARGEST or not most:
+            return page
+        if side > SMALLEST:
+            side = side * 3 // 4
+        else:
+            most //= 2
+
+
+def _section(comparison: Comparison) -> dict[str, Any]:
+    """What the template needs to know of a combination, but for the pictures of exposures."""
+    background, reference = comparison.background, comparison.official_name
+    rows, science = background.inputs.copy(), science_pixels(background.sci.shape)
+    rms = {name: picture.rms for name, picture in comparison.pictures.items()}
+    rows["rms"] = [rms.get(name, np.nan) for name in rows["productFilename"]]
+    rows["latitude"] = pictures.ecliptic_latitude(rows)
+    rows["date"] = [
+        str(Time(mjd, format="mjd").strftime("%Y-%m-%d")) if np.isfinite(mjd) else ""
+        for mjd in rows["mjd"]
+    ]
+    levels = rows["level"][rows["status"] == exposure_table.ACCEPTED]
+    known = {name: figures(score) for name, score in comparison.scores.items()}
+    return {
+        "name": str(comparison.folder.combination),
+        "files": [comparison.folder.finished.name, comparison.folder.finished_unflat.name],
+        "fates": exposure_table.fates(rows),
+        "level": bn.nanmedian(np.asarray(levels, dtype=float)),
+        "uncertainty": 100 * bn.nanmedian(background.err[science]),
+        "filled": 100 * np.mean(comparison.filled[science]),
+        "reference": reference,
+        "figures": known,
+        "verdict": verdict(known, reference),
+        "notes": comparison.notes,
+        "plates": pictures.plates(comparison),
+        "rows": rows,
+    }
+
+
+def _sheet(comparison: Comparison, side: int, most: int) -> dict[str, Any]:
+    """The contact sheet and the masks of a combination, with so many exposures at most."""
+    known = comparison.pictures
+    shown = [row for row in comparison.background.inputs if row["productFilename"] in known]
+    pairs = [(row, known[row["productFilename"]]) for row in shown]
+    accepted = [pair for pair in pairs if pair[0]["status"] == exposure_table.ACCEPTED]
+    limit = pictures.residual_range(picture for _, picture in accepted or pairs)
+    # The most telling: the rejected ones, then those that leave most.
+    chosen = sorted(
+        pairs,
+        key=lambda pair: (
+            pair[0]["status"] == exposure_table.ACCEPTED,
+            -np.nan_to_num(pair[1].rms),
+        ),
+    )[:most]
+    # The first of each field.
+    fields = {picture.field: (row, picture) for row, picture in reversed(accepted)}
+
+    def drawn(pairs: list[tuple], draw: Callable[..., pictures.Image]) -> list[dict[str, Any]]:
+        return [
+            {"row": row, "picture": picture, "masked": 100 * np.nanmean(picture.masked)}
+            | {"image": draw(picture, limit, side)}
+            for row, picture in pairs
+        ]
+
+    return {
+        "limit": limit,
+        "side": side,
+        "whole": side == SIDE,
+        "missing": len(pairs) - len(chosen),
+        "exposures": drawn(sorted(chosen, key=lambda pair: pair[0].index), pictures.thumbnail),
+        "masks": drawn([fields[number] for number in sorted(fields)][:most], pictures.mask),
+    }
+
+
+def _number(value: Any, digits: int = 2) -> str:
+    """A number with so many digits after the point; a dash if it is not known."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    return f"{value:z.{digits}f}".replace("-", "−")
+
+
+def _slug(name: str) -> str:
+    """A name as part of an anchor: whatever it holds, nothing that an address would escape."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name.removesuffix("_rate.fits"))

@@ -1,0 +1,106 @@
+"""What is left of an image of the sky when a background is subtracted from it."""
+
+from collections.abc import Mapping
+
+import bottleneck as bn
+import numpy as np
+
+from wfssbkg.combine import bins, levels
+from wfssbkg.config import Compare
+from wfssbkg.errors import StepError
+from wfssbkg.files.comparison_file import Score
+from wfssbkg.smoothing import gaussian_mean
+
+
+def scores_of(
+    value: np.ndarray,
+    noise: np.ndarray,
+    counts: np.ndarray,
+    backgrounds: Mapping[str, np.ndarray],
+    settings: Compare,
+) -> tuple[dict[str, Score], np.ndarray]:
+    """
+    Subtract backgrounds from an image of the sky, each fitted to it, and measure what is left.
+
+    Nothing else is subtracted, no stripes and no faint flux: the user's exposure has them.
+
+    Parameters
+    ----------
+    value, noise : (ny, nx) float32 arrays
+        The image, e.g. a flat-fielded exposure in DN/s, and its noise.
+    counts : (ny, nx) bool array
+        The pixels that count: neither bad nor of a source.
+    backgrounds : mapping
+        Name to (ny, nx) float32 array. All are fitted to the same pixels.
+    settings : `~wfssbkg.config.Compare`
+
+    Returns
+    -------
+    scores : dict
+        By the background's name. NaN if it does not fit.
+    left : (ny, nx) float32 array
+        What the first background leaves, everywhere; per cent of the sky.
+    """
+    counts = counts & (noise > 0)
+    counts &= np.all([np.isfinite(x) & (x != 0) for x in backgrounds.values()], axis=0)
+    scores, everywhere = {}, []
+    for name, background in backgrounds.items():
+        everywhere.append(_subtracted(value, noise, background, counts))
+        left = np.where(counts, everywhere[-1], np.nan)
+        scores[name] = Score(root_mean_square(smoothed(left, settings)), *profiles(left))
+    return scores, everywhere[0]
+
+
+def _subtracted(
+    value: np.ndarray, noise: np.ndarray, background: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """An image minus the background fitted to it, per cent of its level; NaN if it does not fit."""
+    y, sigma, x, known = (levels.subsample(image) for image in (value, noise, background, counts))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight = np.where(known, np.square(sigma, dtype=np.float64) ** -1, 0)
+    try:
+        level = levels.fit_level(y, weight, x)
+    except StepError:
+        return np.full(value.shape, np.nan, dtype=np.float32)
+    return np.float32(100) * (value / np.float32(level) - background)
+
+
+def smoothed(left: np.ndarray, settings: Compare) -> np.ndarray:
+    """
+    A residual averaged over the Gaussian `compare.smoothing`, of the pixels that count.
+
+    Parameters
+    ----------
+    left : (ny, nx) float32 array
+        NaN where a pixel does not count.
+    settings : `~wfssbkg.config.Compare`
+
+    Returns
+    -------
+    (ny, nx) float32 array
+        NaN where a pixel does not count, or those around it fill too little of the Gaussian.
+    """
+    counts = np.isfinite(left)
+    mean, filled = gaussian_mean(
+        left, counts.astype(np.float32), settings.smoothing, mode="reflect"
+    )
+    return np.where(counts & (filled > settings.known), mean, np.nan)
+
+
+def root_mean_square(image: np.ndarray) -> float:
+    """The root mean square of the finite values; NaN if there is none."""
+    return float(np.sqrt(bn.nanmean(np.square(image, dtype=np.float64))))
+
+
+def profiles(left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The median of each column, and of each row; NaN where there is nothing."""
+    return tuple(bn.nanmedian(left, axis=axis).astype(np.float32) for axis in (0, 1))
+
+
+def box_means(image: np.ndarray, side: int) -> np.ndarray:
+    """Means over boxes of so many pixels a side; NaN where none has a value."""
+    known = np.isfinite(image)
+    total = bins.summed(np.where(known, image, 0), (side, side), np.float64)
+    number = bins.summed(known, (side, side), np.float64)
+    with np.errstate(invalid="ignore"):
+        return total / number

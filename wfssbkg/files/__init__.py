@@ -1,0 +1,1 @@
+"""The files that the scripts hand to each other, one module for each kind; no computing."""

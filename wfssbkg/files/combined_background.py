@@ -1,0 +1,94 @@
+"""The combined background: what makeBackgrounds.py hands to finalizeBackgrounds.py."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+
+from wfssbkg import __version__
+from wfssbkg.errors import StepError
+from wfssbkg.files import exposure_table, fits_file
+
+
+@dataclass
+class Background:
+    """A background, combined or finished.
+
+    Attributes
+    ----------
+    sci, err : (ny, nx) float32 arrays
+        Sky in units of its level, and its uncertainty. Combined: NaN where no exposure counts.
+    number : (ny, nx) int16 array
+        Exposures that count in each pixel.
+    bad : (ny, nx) bool array
+        Pixels that are bad in all exposures.
+    inputs : `~astropy.table.Table`
+        The exposure table as it was when the background was made.
+    systematic : float
+        Error that many pixels share, in units of the level: what sources left.
+    """
+
+    sci: np.ndarray
+    err: np.ndarray
+    number: np.ndarray
+    bad: np.ndarray
+    inputs: Table
+    systematic: float = 0.0
+
+    def images(self) -> list[fits.ImageHDU]:
+        """The extensions SCI, ERR and NEXP."""
+        return [
+            fits.ImageHDU(np.asarray(self.sci, dtype=np.float32), name="SCI"),
+            fits.ImageHDU(np.asarray(self.err, dtype=np.float32), name="ERR"),
+            fits.ImageHDU(np.asarray(self.number, dtype=np.int16), name="NEXP"),
+        ]
+
+
+def write(path: Path, background: Background, *, settings: Mapping[str, Any]) -> None:
+    """
+    Write a combined background.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+    background : `Background`
+    settings : mapping
+        Those that it was made with, from `wfssbkg.files.up_to_date.bearing`.
+    """
+    primary = fits.PrimaryHDU()
+    primary.header["QDATE"] = (background.inputs.meta["QDATE"], "UTC time of the query")
+    primary.header["SYSERR"] = (background.systematic, "error that many pixels share")
+    primary.header["WFSSBKG"] = (__version__, "version of WFSSBackgrounds")
+    bad = fits.ImageHDU(background.bad.astype(np.uint8), name="BAD")
+    tables = exposure_table.to_hdu(background.inputs), fits_file.settings_hdu(settings)
+    hdus = [primary, *background.images(), bad, *tables]
+    fits_file.write(path, hdus)
+
+
+def read(path: Path) -> Background:
+    """
+    Read a combined background.
+
+    Raises
+    ------
+    StepError
+        If there is none, or it cannot be read: run makeBackgrounds.py first.
+    """
+    with fits_file.product(path, "makeBackgrounds.py") as hdus:
+        sci, err, number, bad = images_of(hdus, "BAD")
+        systematic = float(hdus[0].header["SYSERR"])
+        if not (np.isfinite(sci) & (err > 0)).any() or not np.isfinite(systematic):
+            raise StepError("no pixel has a value and an uncertainty")
+        return Background(sci, err, number, bad > 0, exposure_table.read(path), systematic)
+
+
+def images_of(hdus: fits.HDUList, flags: str) -> list[np.ndarray]:
+    """SCI, ERR, NEXP and the flags of a background, in native byte order."""
+    images = [hdus[name].data for name in ("SCI", "ERR", "NEXP", flags)]
+    if images[0].ndim != 2 or len({image.shape for image in images}) > 1:
+        raise StepError(f"SCI, ERR, NEXP and {flags} are not images of one size")
+    return [image.astype(image.dtype.newbyteorder("=")) for image in images]

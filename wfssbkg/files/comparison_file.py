@@ -1,0 +1,177 @@
+"""What compareBackgrounds.py found: kept for its report, handed to its workers."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+
+from wfssbkg import __version__
+from wfssbkg.errors import StepError
+from wfssbkg.files import fits_file, reference_file
+from wfssbkg.files.combined_background import Background
+from wfssbkg.layout import Folder
+
+SCRIPT = "compareBackgrounds.py"
+
+# On which exposures a background is scored: those it was made of, those it was made without; and
+# whose: that of the reference file in CRDS.
+IN, OUT, OFFICIAL = "in", "out", "official"
+
+
+@dataclass
+class Score:
+    """What exposures leave when a background is subtracted from them.
+
+    Attributes
+    ----------
+    rms : float
+        RMS of the residual after smoothing, median of the exposures, per cent of the sky.
+    column_profile, row_profile : (nx,) and (ny,) float arrays
+        Median residual of each column and each row of all exposures, per cent of the sky; NaN
+        where nothing is known.
+    mean_rms : float
+        RMS of the smoothed residual of the mean of the exposures that are left out together, in
+        which their noise averages down, median of these parts; per cent of the sky.
+    """
+
+    rms: float
+    column_profile: np.ndarray
+    row_profile: np.ndarray
+    mean_rms: float = np.nan
+
+
+@dataclass
+class Picture:
+    """An exposure made small: means over square boxes of pixels.
+
+    Attributes
+    ----------
+    residual : (ny, nx) float32 array
+        After the subtraction of the background, per cent of the sky; NaN where all is bad.
+    masked : (ny, nx) float32 array
+        Part of the pixels that is masked, 0 to 1; NaN where all are reference pixels.
+    rms : float
+        RMS of its residual after smoothing, per cent of the sky, with a background that was made
+        without it, if there is one; NaN if it was not scored.
+    field : int
+        Number of its field, from 0.
+    """
+
+    residual: np.ndarray
+    masked: np.ndarray
+    rms: float
+    field: int = 0
+
+
+@dataclass
+class Comparison:
+    """A finished background beside the reference file in CRDS.
+
+    Attributes
+    ----------
+    folder : `~wfssbkg.layout.Folder`
+    background : `~wfssbkg.files.combined_background.Background`
+        The finished one, flat field out. Its `inputs` is the exposure table.
+    filled : (ny, nx) bool array
+        Pixels where no exposure counted.
+    official : (ny, nx) float32 array or None
+        The reference file in CRDS on the same scale, flat field out; None if there is none.
+    official_name : str
+        Its name; of direct images, 'a constant'; '' if there is none.
+    scores : dict
+        'in' and 'out', the new background on exposures it was made from, and on those it was not;
+        'official', the reference file (of direct images, a constant). Some may be missing.
+    pictures : dict
+        Name of the rate file to `Picture`; of all exposures that are masked, rejected ones too.
+    notes : list of str
+        What could not be computed, and why.
+    """
+
+    folder: Folder
+    background: Background
+    filled: np.ndarray
+    official: np.ndarray | None = None
+    official_name: str = ""
+    scores: dict[str, Score] = field(default_factory=dict)
+    pictures: dict[str, Picture] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def write(comparison: Comparison, *, settings: Mapping[str, Any]) -> None:
+    """
+    Write what was found into the folder of the combination, but for the background itself.
+
+    Parameters
+    ----------
+    comparison : `Comparison`
+    settings : mapping
+        Those that it was made with, from `wfssbkg.files.up_to_date.bearing`.
+    """
+    primary = fits.PrimaryHDU()
+    primary.header["OFFICIAL"] = (comparison.official_name, "what the background is compared with")
+    primary.header["WFSSBKG"] = (__version__, "version of WFSSBackgrounds")
+    hdus = [primary, fits_file.settings_hdu(settings)]
+    if comparison.official is not None:
+        hdus.append(fits.ImageHDU(comparison.official, name="OFFICIAL"))
+    for name, rows in (
+        ("SCORES", [{"name": key} | vars(x) for key, x in comparison.scores.items()]),
+        ("PICTURES", [{"name": key} | vars(x) for key, x in comparison.pictures.items()]),
+        # As JSON, since the text of a FITS table is ASCII.
+        ("NOTES", [{"note": json.dumps(note)} for note in comparison.notes]),
+    ):
+        hdus.append(fits.BinTableHDU(Table(rows=rows) if rows else None, name=name))
+    fits_file.write(comparison.folder.comparison, hdus)
+
+
+def read(folder: Folder) -> Comparison:
+    """
+    Read what was found for a combination, and its finished background.
+
+    Raises
+    ------
+    StepError
+        If there is no comparison or no background, or it cannot be read.
+    """
+    background, filled = reference_file.read(folder.finished)
+    try:
+        with fits_file.opened(folder.comparison) as hdus:
+            fits_file.check_whole(folder.comparison, hdus)
+            return Comparison(
+                folder,
+                background,
+                filled,
+                _native(hdus["OFFICIAL"].data) if "OFFICIAL" in hdus else None,
+                hdus[0].header["OFFICIAL"],
+                {row.pop("name"): Score(**row) for row in _rows(hdus["SCORES"])},
+                {row.pop("name"): Picture(**row) for row in _rows(hdus["PICTURES"])},
+                [json.loads(row["note"]) for row in _rows(hdus["NOTES"])],
+            )
+    except StepError as error:
+        raise fits_file.unreadable(folder.comparison, error, SCRIPT) from None
+
+
+def _rows(hdu: fits.BinTableHDU) -> list[dict[str, Any]]:
+    return [{name: _native(row[name]) for name in hdu.data.names} for row in hdu.data]
+
+
+def _native(value: Any) -> Any:
+    """An array in native byte order; a number or a text as it is in Python."""
+    if isinstance(value, np.ndarray):
+        return value.astype(value.dtype.newbyteorder("="))
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write a background for the workers, as float32."""
+    image = fits.ImageHDU(np.asarray(image, dtype=np.float32), name="SCI")
+    fits_file.write(path, [fits.PrimaryHDU(), image])
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read such a background; a StepError if the file cannot be read."""
+    return fits_file.read_rows(path, {"SCI": slice(None)}, SCRIPT)[0]

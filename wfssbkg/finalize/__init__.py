@@ -1,0 +1,1 @@
+"""finalizeBackgrounds.py: denoise and fill the combined backgrounds, write the reference files."""

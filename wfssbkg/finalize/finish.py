@@ -1,0 +1,167 @@
+"""From a combined background to a finished one: denoised and filled, by many workers."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from wfssbkg.config import Finalize
+from wfssbkg.detector import inner_pixels, science_pixels
+from wfssbkg.files import reference_file
+from wfssbkg.files.combined_background import Background
+from wfssbkg.finalize import denoise, fill
+from wfssbkg.run.parallel import Workers
+
+# An eighth of a frame; fixed, so that the result does not depend on the number of workers.
+TILE_ROWS = 255
+
+
+def finish(workers: Workers, settings: Finalize, combined: Background) -> Background:
+    """
+    A combined background without noise and without gaps, scaled to a median of 1.
+
+    Parameters
+    ----------
+    workers : `~wfssbkg.run.parallel.Workers`
+    settings : `~wfssbkg.config.Finalize`
+    combined : `~wfssbkg.files.combined_background.Background`
+
+    Returns
+    -------
+    `~wfssbkg.files.combined_background.Background`
+        With its uncertainty; 0 in the reference pixels.
+    """
+    inner = inner_pixels()
+    smooth, left = _denoised(workers, settings, combined.sci[inner], combined.err[inner])
+    sci, err = np.full((2, *combined.sci.shape), np.nan, dtype=np.float32)
+    reach = fill.reach(smooth, settings.fill_size)
+    sci[inner] = _in_tiles(workers, fill.fill, smooth, reach, "filling", settings.fill_size)
+    err[inner] = uncertainty(combined.err[inner], left, combined.systematic)
+    return scaled(sci, err, combined)
+
+
+def _denoised(
+    workers: Workers, settings: Finalize, sci: np.ndarray, err: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """A background without noise, NaN where it has no value; the share of noise that is left."""
+    ready, typical = denoise.prepare(sci, err, noise=settings.noise)
+    reach = denoise.reach(settings)
+    smooth = _in_tiles(workers, denoise.denoise, ready, reach, "denoising", typical, settings)
+    # The share of the noise that is left is measured by adding noise to parts without any.
+    trials = denoise.trials(smooth, typical, settings)
+    jobs = [(noisy, typical, settings) for _, noisy in trials]
+    options = {"description": "uncertainty", "unit": "tiles"}
+    again = workers.run_in_order(denoise.denoise, jobs, **options)
+    left = denoise.noise_left([clean for clean, _ in trials], again, settings) / typical
+    return np.where(np.isfinite(sci), smooth, np.nan), left
+
+
+def _in_tiles(
+    workers: Workers,
+    function: Callable[..., np.ndarray],
+    image: np.ndarray,
+    reach: int,
+    description: str,
+    *others: Any,
+) -> np.ndarray:
+    """What `function(tile, *others)`, which looks `reach` px around, makes of an image."""
+    parts = list(tiles(len(image), reach))
+    jobs = [(image[taken], *others) for taken, _ in parts]
+    made = workers.run_in_order(function, jobs, description=description, unit="tiles")
+    return np.concatenate([part[kept] for part, (_, kept) in zip(made, parts, strict=True)])
+
+
+def tiles(rows: int, margin: int) -> Iterator[tuple[slice, slice]]:
+    """
+    Cut an image into tiles that can be worked on apart.
+
+    Parameters
+    ----------
+    rows : int
+        Rows of the image.
+    margin : int
+        How far the work reaches from a pixel, px.
+
+    Yields
+    ------
+    taken, inner : slice
+        The rows to work on, and which of them to keep.
+    """
+    for first in range(0, rows, TILE_ROWS):
+        last = min(first + TILE_ROWS, rows)
+        taken = slice(max(first - margin, 0), min(last + margin, rows))
+        yield taken, slice(first - taken.start, last - taken.start)
+
+
+def uncertainty(err: np.ndarray, left: float, systematic: float) -> np.ndarray:
+    """
+    The uncertainty of a finished background.
+
+    Parameters
+    ----------
+    err : (ny, nx) float array
+        That of the combined one; NaN where no exposure counts.
+    left : float
+        The share of the noise that denoising leaves.
+    systematic : float
+        Error that many pixels share; where fewer exposures count, it grows as the noise does.
+
+    Returns
+    -------
+    (ny, nx) float array
+        A filled pixel has the uncertainty of a typical one before denoising.
+    """
+    typical = np.nanmedian(err)
+    return np.where(np.isnan(err), typical, err * np.hypot(left, systematic / typical))
+
+
+def scaled(smooth: np.ndarray, err: np.ndarray, background: Background) -> Background:
+    """
+    Scale a denoised, filled background to a median of 1 and blank its reference pixels.
+
+    Parameters
+    ----------
+    smooth, err : (ny, nx) float arrays
+    background : `~wfssbkg.files.combined_background.Background`
+        The combined one; the median is taken over the pixels in which it has exposures.
+
+    Returns
+    -------
+    `~wfssbkg.files.combined_background.Background`
+    """
+    science = science_pixels(smooth.shape)
+    scale = np.median(smooth[science & (background.number > 0)])
+    return Background(
+        sci=np.where(science, smooth / scale, 0).astype(np.float32),
+        err=np.where(science, err / scale, 0).astype(np.float32),
+        number=background.number,
+        bad=background.bad,
+        inputs=background.inputs,
+        systematic=background.systematic,
+    )
+
+
+def flags(background: Background, *, fewest: int) -> np.ndarray:
+    """
+    The data-quality flags of a background.
+
+    Parameters
+    ----------
+    background : `~wfssbkg.files.combined_background.Background`
+    fewest : int
+        A pixel in which fewer exposures count gets a flag.
+
+    Returns
+    -------
+    (ny, nx) uint32 array
+        Bits of `wfssbkg.files.reference_file`.
+    """
+    science = science_pixels(background.number.shape)
+    dq = np.where(science, np.uint32(0), np.uint32(reference_file.REFERENCE))
+    for flag, where in (
+        (reference_file.FILLED, background.number == 0),
+        (reference_file.FEW, (background.number > 0) & (background.number < fewest)),
+        (reference_file.BAD, background.bad),
+    ):
+        dq[science & where] |= np.uint32(flag)
+    return dq

@@ -1,0 +1,1 @@
+"""makeMask.py: flat-field every exposure and mask its sources."""

@@ -1,0 +1,146 @@
+"""All exposures of a combination: which are to be masked, what became of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+
+from wfssbkg import pipeline
+from wfssbkg.errors import StepError
+from wfssbkg.files import exposure_table, masked_exposure, up_to_date
+from wfssbkg.files.exposure_table import ACCEPTED, FAILED
+from wfssbkg.layout import Folder
+from wfssbkg.mask.exposure import mask_exposure
+from wfssbkg.run import messages
+from wfssbkg.run.command_line import Run
+
+WORKER_GB = 1.2  # the JWST pipeline with one full frame in memory, measured
+
+
+@dataclass
+class Work:
+    """The rate files of a combination, by what there is to do.
+
+    Attributes
+    ----------
+    done, wanted, gone : list of `~pathlib.Path`
+        Masked already; to be masked; to be masked again, but the rate file was removed.
+    """
+
+    done: list[Path]
+    wanted: list[Path]
+    gone: list[Path]
+
+
+def sort_out(run: Run, folder: Folder, table: Table) -> Work:
+    """
+    Sort the exposures of a table by what there is to do.
+
+    Raises
+    ------
+    StepError
+        If there is none at all.
+    """
+    rates = exposure_table.to_process(table, folder)
+    if not rates:
+        raise StepError(f"{folder.table} has no accepted exposure. See its column 'reason'")
+    settings = up_to_date.bearing(run.config, up_to_date.MASKED, folder.combination)
+    failed = set(exposure_table.fates(table)[FAILED])
+    work = Work([], [], [])
+    for rate in rates:
+        masked = folder.masked(rate.name)
+        if (
+            not run.overwrite
+            and rate.name not in failed
+            and up_to_date.is_current(masked, settings, [rate])
+        ):
+            work.done.append(rate)
+        elif masked.exists() and not rate.exists():
+            work.gone.append(rate)
+        else:
+            work.wanted.append(rate)
+    return work
+
+
+def note_done(table: Table, folder: Folder, done: list[Path]) -> None:
+    """Note in the table the exposures that were masked by a run that was then killed."""
+    names = {rate.name for rate in done}
+    for row in table:
+        if row["productFilename"] in names and np.isnan(row["masked_fraction"]):
+            header, _ = masked_exposure.read_headers(folder.masked(row["productFilename"]))
+            row["masked_fraction"] = header.get("MASKFRAC", np.nan)
+
+
+def mask_all(run: Run, folder: Folder, table: Table, rates: list[Path]) -> int:
+    """
+    Mask exposures, and note the results in the table, which is written at the end.
+
+    Returns
+    -------
+    int
+        How many failed; says which, and why.
+    """
+    failures = []
+    try:
+        for rate, outcome in _mask_each(run, folder, rates):
+            if isinstance(outcome, StepError):
+                failures.append(f"{rate.name} failed: {outcome}")
+                exposure_table.mark(table, rate.name, status=FAILED, reason=str(outcome))
+            else:
+                values = {"level": np.nan, "masked_fraction": outcome}
+                exposure_table.mark(table, rate.name, status=ACCEPTED, reason="", **values)
+    finally:  # after each one it would take longer the more exposures there are
+        exposure_table.write(table, folder.table)
+    for failure in failures:
+        messages.warn(failure)
+    return len(failures)
+
+
+def _mask_each(
+    run: Run, folder: Folder, rates: list[Path]
+) -> Iterator[tuple[Path, float | StepError]]:
+    """
+    Mask some exposures; yields each with the fraction that is masked, or what went wrong.
+
+    Where the pipeline fails on some only, they have a second try after the others: one worker may
+    wait in vain for the reference file that another is just downloading.
+    """
+    made_with = up_to_date.bearing(run.config, up_to_date.MASKED, folder.combination)
+    others = folder.combination, run.config.mask, made_with
+    jobs = [(rate, folder.masked(rate.name), *others) for rate in rates]
+    failed = []
+    for job, outcome in run.workers.run(mask_exposure, jobs, description="masking"):
+        if isinstance(outcome, pipeline.PipelineError):
+            failed.append((job, outcome))
+        else:
+            yield job[0], outcome
+    if failed and len(failed) < len(jobs):
+        again = [job for job, _ in failed]
+        failed = run.workers.run(mask_exposure, again, description="masking again")
+    for job, outcome in failed:
+        yield job[0], outcome
+
+
+def keep_flat(run: Run, folder: Folder, table: Table) -> None:
+    """Keep the flat field of the latest exposure for finalizeBackgrounds.py."""
+    latest = folder.masked(exposure_table.latest(table))
+    jobs = [(latest, folder.flat)]
+    try:
+        run.workers.run_in_order(pipeline.flat_of, jobs, description="flat field", unit="files")
+    except StepError as error:
+        messages.warn(
+            f"no flat field is kept, finalizeBackgrounds.py will ask for it again: {error}"
+        )
+
+
+def remove_rates(table: Table, folder: Folder, rates: list[Path]) -> None:
+    """Remove the rate files of masked exposures, if they are ours and not the user's."""
+    names = {rate.name for rate in rates}
+    for row in table:
+        name = row["productFilename"]
+        is_ours = exposure_table.is_downloaded(row)
+        if name in names and is_ours and row["status"] != FAILED and folder.rate(name).exists():
+            masked_exposure.read(folder.masked(name))  # an error if it is not whole
+            folder.rate(name).unlink()

@@ -1,0 +1,1 @@
+"""queryData.py: find the exposures, leave out those near bright stars, download the rest."""

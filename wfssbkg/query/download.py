@@ -1,0 +1,231 @@
+"""Downloads of rate files from MAST: several at once; each is checked before it gets its name."""
+
+import errno
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import requests
+from astropy.table import Table
+
+from wfssbkg.config import Query
+from wfssbkg.errors import StepError
+from wfssbkg.files import exposure_table, rate, temporary, up_to_date
+from wfssbkg.files.exposure_table import ACCEPTED, FAILED, REJECTED
+from wfssbkg.layout import Folder
+from wfssbkg.query import network
+from wfssbkg.run import progress
+
+_PATH = "/api/v0.1/Download/file"  # of MAST's downloads, below query.mast_url
+_BLOCK = 1 << 18  # bytes that are written at a time; after each a download can be stopped
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_LINE = (requests.ConnectionError, requests.Timeout)
+
+Outcome = int | StepError  # the size of the file in bytes, or why it was not downloaded
+
+
+class Downloads(NamedTuple):
+    """What a call of `download` did, in numbers of exposures, and bytes."""
+
+    downloaded: int
+    present: int
+    failed: int
+    size: int
+
+
+def download(
+    table: Table,
+    folder: Folder,
+    query: Query,
+    *,
+    overwrite: bool = False,
+    mask_settings: Mapping[str, Any] | None = None,
+) -> Downloads:
+    """
+    Download the accepted exposures of a table that are not there with the right size.
+
+    Without `keep_rates`, an exposure that is masked needs no rate file. Exposures that failed are
+    looked at again: they are accepted if their file is sound, or can be downloaded. One that
+    cannot be gets the status failed and a reason. Local files are left as they are.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        The exposure table; changed in place.
+    folder : `~wfssbkg.layout.Folder`
+    query : `~wfssbkg.config.Query`
+        With `mast_url`, `connections`, `attempts`, `timeout` and `keep_rates`.
+    overwrite : bool
+        Download what is there as well.
+    mask_settings : mapping, optional
+        What a masked exposure must have been made with, from `wfssbkg.files.up_to_date.bearing`.
+        Default: nothing in particular.
+
+    Returns
+    -------
+    `Downloads`
+
+    Raises
+    ------
+    StepError
+        If the disk is too small for them.
+    """
+    wanted = [row for row in table if _is_wanted(row, folder)]
+    missing = [
+        row
+        for row in wanted
+        if overwrite
+        or not (_is_there(row, folder) or _is_masked(row, folder, query, mask_settings or {}))
+    ]
+    outcomes = _download_all(missing, folder, query) if missing else {}
+    for row in wanted:
+        _note(row, outcomes.get(row["productFilename"]))
+    sizes = [outcome for outcome in outcomes.values() if isinstance(outcome, int)]
+    return Downloads(
+        downloaded=len(sizes),
+        present=int(np.sum(table["status"] == ACCEPTED)) - len(sizes),
+        failed=len(outcomes) - len(sizes),
+        size=sum(sizes),
+    )
+
+
+def _is_wanted(row: Table.Row, folder: Folder) -> bool:
+    """Whether the rate file of an exposure is to be there, from MAST.
+
+    A rejected exposure may have to be masked again, if it was masked at all.
+    """
+    if not exposure_table.is_downloaded(row):
+        return False
+    masked_once = row["status"] == REJECTED and folder.masked(row["productFilename"]).exists()
+    return masked_once or row["status"] in (ACCEPTED, FAILED)
+
+
+def _is_there(row: Table.Row, folder: Folder) -> bool:
+    path = folder.rate(row["productFilename"])
+    if row["size"] and row["status"] == ACCEPTED:
+        return path.is_file() and path.stat().st_size == row["size"]
+    try:
+        rate.check(path, int(row["size"]))
+    except StepError:
+        return False
+    return True
+
+
+def _is_masked(
+    row: Table.Row, folder: Folder, query: Query, mask_settings: Mapping[str, Any]
+) -> bool:
+    """Whether the rate file is not needed any more; a new version at MAST has no fraction yet."""
+    if query.keep_rates or row["status"] == FAILED or np.isnan(row["masked_fraction"]):
+        return False
+    name = row["productFilename"]
+    return up_to_date.is_current(folder.masked(name), mask_settings, [folder.rate(name)])
+
+
+def _note(row: Table.Row, outcome: Outcome | None) -> None:
+    """Set the fate of an exposure; the outcome is None if its file was there already."""
+    if isinstance(outcome, StepError):
+        row["status"], row["reason"] = FAILED, f"download failed: {outcome}"
+    elif outcome is not None or row["status"] == FAILED:
+        row["status"], row["reason"] = ACCEPTED, ""
+    if isinstance(outcome, int):
+        row["level"] = row["masked_fraction"] = np.nan  # they belong to the former file
+
+
+def _download_all(rows: Sequence[Table.Row], folder: Folder, query: Query) -> dict[str, Outcome]:
+    """Download the files of some rows; returns the outcome for each file name."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    total = sum(int(row["size"]) for row in rows)
+    _check_space(len(rows), total, folder.path)
+    outcomes: dict[str, Outcome] = {}
+    stop = threading.Event()
+
+    def attempt(row: Table.Row) -> None:
+        try:
+            _give_up_if_hopeless(list(outcomes.values()), query)
+            outcomes[row["productFilename"]] = _download(row, folder, query, stop)
+        except StepError as error:
+            outcomes[row["productFilename"]] = error
+
+    # Its threads, unlike those of concurrent.futures, do not keep a program that was interrupted
+    # waiting for a server that keeps silent.
+    with (
+        ThreadPool(min(query.connections, len(rows))) as pool,
+        progress.bar("downloading", total, "B", unit_scale=True) as bar,
+    ):
+        running = pool.map_async(attempt, rows, chunksize=1)
+        try:
+            while not running.ready():
+                running.wait(0.2)
+                bar.update(_bytes_so_far(outcomes, folder.path) - bar.n)
+            running.get()
+        finally:
+            stop.set()
+            running.wait(0.2)  # for a thread that is just opening its file
+            temporary.remove_unfinished(folder.path)
+    return outcomes
+
+
+def _check_space(number: int, needed: int, directory: Path) -> None:
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise StepError(
+            f"{directory}: {number} exposures of {size_in_words(needed)} are to be downloaded, "
+            f"{size_in_words(free)} are free. Make room, or set another working_directory"
+        )
+
+
+def _bytes_so_far(outcomes: Mapping[str, Outcome], directory: Path) -> int:
+    size = sum(outcome for outcome in list(outcomes.values()) if isinstance(outcome, int))
+    for path in temporary.unfinished(directory):
+        with suppress(FileNotFoundError):  # it has just got its name
+            size += path.stat().st_size
+    return size
+
+
+def _give_up_if_hopeless(outcomes: Sequence[Outcome], query: Query) -> None:
+    """Spare the user hours of waiting when the disk is full, or the line is gone for good."""
+    enough = 2 * query.connections + 1
+    causes = [getattr(outcome, "__cause__", None) for outcome in outcomes[-enough:]]
+    full = [cause for cause in causes if getattr(cause, "errno", 0) in _DISK_FULL]
+    lost = [cause for cause in causes if isinstance(cause, _NO_LINE)]
+    if full or len(lost) == enough:
+        cause = (full or lost)[-1]
+        words = network.in_words(cause, query.timeout)
+        raise StepError(f"not tried, since others failed: {words}") from cause
+
+
+def _download(row: Table.Row, folder: Folder, query: Query, stop: threading.Event) -> int:
+    """Download one file, with new tries; returns its size."""
+    url = query.mast_url.rstrip("/") + _PATH
+    with network.Session(url, query.timeout) as session:
+
+        def attempt() -> int:
+            with temporary.replacing(folder.rate(row["productFilename"])) as path:
+                with session.get(url, params={"uri": row["dataURI"]}, stream=True) as response:
+                    _save(response, path, stop)
+                rate.check(path, int(row["size"]))
+                return path.stat().st_size
+
+        return network.with_retries(attempt, query, pause=stop.wait)
+
+
+def _save(response: requests.Response, path: Path, stop: threading.Event) -> None:
+    """Write an answer to a file, as long as nobody wants that to stop."""
+    blocks = response.iter_content(_BLOCK)
+    if stop.is_set():  # do not open a file that nobody would remove
+        raise StepError("stopped")
+    with path.open("wb") as file:
+        for block in blocks:
+            if stop.is_set():
+                raise StepError("stopped")
+            file.write(block)
+
+
+def size_in_words(size: int) -> str:
+    """A number of bytes in GB, or MB if it is small."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

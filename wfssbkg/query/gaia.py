@@ -1,0 +1,107 @@
+"""Gaia: all bright stars of the sky, asked for once and kept."""
+
+import time
+from pathlib import Path
+
+from astropy.table import Table
+from pyvo.dal import TAPService
+
+from wfssbkg.config import Query
+from wfssbkg.errors import StepError
+from wfssbkg.files import lock, star_catalog
+from wfssbkg.layout import star_lock
+from wfssbkg.query import network
+from wfssbkg.run import messages
+
+_TABLE = "gaiadr3.gaia_source_lite"  # the columns of gaia_source that matter, and faster
+_TAP = "/tap-server/tap"  # path of the TAP service below query.gaia_url
+_UNDER_WAY = ("PENDING", "QUEUED", "EXECUTING")  # phases of a job, from the standard (IVOA UWS)
+_PAUSE = 0.5  # s, between two questions for the phase of a job
+
+
+def bright_stars(path: Path, query: Query, *, overwrite: bool = False) -> Table:
+    """
+    All stars brighter than the limit, from disk, or else from Gaia and kept on disk.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+        The file that keeps them.
+    query : `~wfssbkg.config.Query`
+        With `gaia_g_limit`, `gaia_url`, `attempts` and `timeout`.
+    overwrite : bool
+        Ask Gaia although the file is there.
+
+    Returns
+    -------
+    `~astropy.table.Table`
+        As from `wfssbkg.files.star_catalog.read`.
+
+    Raises
+    ------
+    StepError
+        If there is no file and Gaia cannot be asked.
+    """
+    with lock.hold(star_lock(path)):
+        if path.exists() and not overwrite:
+            try:
+                return star_catalog.read(path, query.gaia_g_limit)
+            except StepError as error:
+                messages.say(
+                    f"{path} is not a readable catalogue of stars ({error}): asking Gaia again"
+                )
+        messages.say(
+            f"asking Gaia ({query.gaia_url}) for all stars brighter than "
+            f"G = {query.gaia_g_limit:g}; once, it may take some minutes"
+        )
+        try:
+            stars = network.with_retries(lambda: _all_stars(query), query, report=messages.say)
+        except StepError as error:
+            raise StepError(
+                f"Gaia at {query.gaia_url} gives no bright stars: {error}. Run queryData.py again "
+                "later, or set query.gaia_g_limit: null to go without the check for bright stars"
+            ) from error
+        star_catalog.write(stars, path)
+    return stars
+
+
+def _all_stars(query: Query) -> Table:
+    """The stars from Gaia; a second, small query tells whether all of them arrived."""
+    limit = query.gaia_g_limit
+    where = f"FROM {_TABLE} WHERE phot_g_mean_mag < {limit:g}"
+    with network.Session(query.gaia_url, query.timeout) as session:
+        count = _run(session, query, f"SELECT COUNT(*) AS number {where}")
+        answer = _run(session, query, f"SELECT {', '.join(star_catalog.COLUMNS)} {where}")
+    expected = int(count["number"][0])
+    if len(answer) != expected or not expected:
+        # Seen at the real archive under load, without any error; also its limits of 2000 rows
+        # (synchronous) and 3 million (anonymous).
+        raise StepError(f"{len(answer)} of {expected} stars brighter than G = {limit:g} arrived")
+    stars = star_catalog.new(answer, limit)
+    stars.meta = {"QDATE": network.query_date(), "GLIMIT": limit}
+    stars.meta |= {"GAIATAB": _TABLE, "GAIAURL": query.gaia_url}
+    return stars
+
+
+def _run(session: network.Session, query: Query, adql: str) -> Table:
+    """
+    The answer to an asynchronous job, which unlike a synchronous one is not cut at 2000 rows.
+
+    pyvo's own way to wait asks the server to keep silent until the phase changes, which is taken
+    for a dead server here, and has no end.
+    """
+    service = TAPService(query.gaia_url.rstrip("/") + _TAP, session=session)
+    job = service.submit_job(adql)
+    if not job.job_id:  # but the page of a proxy, say
+        raise ValueError("no job was made")
+    job.run()
+    longest = network.TIMEOUTS * query.timeout
+    end = time.monotonic() + longest
+    while (phase := job.phase) in _UNDER_WAY:
+        if time.monotonic() > end:
+            raise StepError(f"its job is still {phase} after {longest:g} s")
+        time.sleep(_PAUSE)
+    job.raise_if_error()
+    table = job.fetch_result().to_table()
+    table.rename_columns(table.colnames, [name.lower() for name in table.colnames])
+    return table

@@ -1,0 +1,85 @@
+"""What a script says on the screen, and how quiet the libraries are."""
+
+import logging
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+
+import astropy  # noqa: F401  before a logger of its name is made: it has a kind of its own
+from tqdm import tqdm
+
+from wfssbkg.config import RECOMMENDED_FILTERS
+from wfssbkg.layout import Combination
+
+_VERBOSE = "WFSSBKG_VERBOSE"  # tells worker processes about --verbose
+
+
+@dataclass
+class _Screen:
+    """What the screen gets: with `quiet` only warnings, and they name their `subject`."""
+
+    quiet: bool = False
+    subject: str = ""
+
+
+screen = _Screen()
+
+
+def say(text: str) -> None:
+    """Print one line of a report, indented below the combination's name; not with --quiet."""
+    announce("  " + text.replace("\n", "\n  "))
+
+
+def warn(text: str) -> None:
+    """Say a warning or a failure, with --quiet on standard error; nothing if there is none."""
+    if text and screen.quiet:
+        print(screen.subject + text, file=sys.stderr, flush=True)
+    elif text:
+        say(text)
+
+
+def warn_some(lines: list[str], most: int = 10) -> None:
+    """Say the first of many warnings."""
+    for line in lines[:most]:
+        warn(line)
+    if len(lines) > most:
+        warn(f"... and {len(lines) - most} more")
+
+
+def warn_of_unusual_filter(combination: Combination, exposures: int) -> None:
+    """Say why the background of an unusual filter, of so many exposures, needs a second look."""
+    if not combination.recommended:
+        warn(
+            f"WARNING: {combination.filter} is not one of {', '.join(RECOMMENDED_FILTERS)}. "
+            "Its background has strong features that\n"
+            "this recipe cannot reproduce, the medium bands most of all, and the archive has much\n"
+            f"less data of it (exposures at hand: {exposures}): check the result."
+        )
+
+
+def announce(text: str) -> None:
+    """Print a line that is not indented; not with --quiet."""
+    if not screen.quiet:
+        with tqdm.external_write_mode():  # a progress bar makes room for it
+            print(text, flush=True)
+
+
+def quieten(*, verbose: bool | None = None) -> None:
+    """
+    Leave the screen to the scripts' own messages, not to the JWST pipeline, CRDS and astropy.
+
+    Parameters
+    ----------
+    verbose : bool, optional
+        Let them; default: what the run's first call said, also in its worker processes.
+    """
+    if verbose is None:
+        verbose = os.environ.get(_VERBOSE) == "1"
+    os.environ[_VERBOSE] = "1" if verbose else "0"
+    level = logging.INFO if verbose else logging.ERROR
+    logging.basicConfig(level=level, format="%(name)s: %(message)s")
+    for name in ("astropy", "jwst", "stcal", "stpipe", "stdatamodels", "CRDS"):
+        logging.getLogger(name).setLevel(level)
+    if not verbose:
+        warnings.simplefilter("ignore")
