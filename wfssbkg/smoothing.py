@@ -34,6 +34,8 @@ def gaussian_mean(
         1 / (n w) is the variance of the mean, n = 4 pi times the product of the widths.
     """
     product = np.where(weight > 0, value, 0) * weight
-    total, mean = (ndimage.gaussian_filter(x, widths, mode=mode) for x in (weight, product))
-    reached = total > 0
-    return np.where(reached, mean / np.where(reached, total, 1), np.nan).astype(mean.dtype), total
+    total, mean = (
+        ndimage.gaussian_filter(x, widths, mode=mode, truncate=3) for x in (weight, product)
+    )
+    with np.errstate(invalid="ignore"):  # 0 / 0 where no weight is reached
+        return mean / total, total

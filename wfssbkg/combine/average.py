@@ -4,6 +4,8 @@ import bottleneck as bn
 import numpy as np
 from astropy.stats import sigma_clip
 
+BLOCK = 8192  # pixels
+
 
 def shares(information: np.ndarray) -> np.ndarray:
     """
@@ -91,40 +93,48 @@ def weighted_mean(
     which minimise the sum of absolute deviations in units of the noise; its variance is
     pi/2 / sum(1/noise^2).
     """
-    # Row by row: data that fit into the cache of the processor take a fraction of the time.
-    rows = [_mean_of_row(values[:, y], noise[:, y], clip_sigma) for y in range(values.shape[1])]
-    return tuple(np.array(part) for part in zip(*rows, strict=True))
+    flat = values.reshape(len(values), -1), noise.reshape(len(noise), -1)
+    # In blocks that fit into the cache of the processor, which takes a fraction of the time.
+    blocks = (np.s_[:, k : k + BLOCK] for k in range(0, flat[0].shape[1], BLOCK))
+    parts = [_mean_of_pixels(*(image[block] for image in flat), clip_sigma) for block in blocks]
+    return tuple(
+        np.concatenate(part).reshape(values.shape[1:]) for part in zip(*parts, strict=True)
+    )
 
 
-def _mean_of_row(
+def _mean_of_pixels(
     values: np.ndarray, noise: np.ndarray, clip_sigma: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As `weighted_mean`, of (n, columns) arrays."""
-    counts = np.isfinite(values)
-    value = np.where(counts, values, 0).astype(np.float64)
-    weight = np.where(counts, 1 / noise.astype(np.float64), 0)
-    inverse = weight**2
-    with np.errstate(divide="ignore", invalid="ignore"):
+    """As `weighted_mean`, of (n, pixels) arrays."""
+    value, weight = values.copy(), np.isfinite(values) / noise
+    for image in (value, weight):
+        bn.replace(image, np.nan, 0)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         # A median is within a standard deviation of the mean with the same weights. In most
         # pixels this shows that there is no outlier, without the median, which takes longer.
-        middle = np.einsum("ij,ij->j", value, weight) / weight.sum(axis=0)
-        square = np.einsum("ij,ij,ij->j", value, value, weight) / weight.sum(axis=0)
-        most = np.abs(value - middle) + np.sqrt(np.maximum(square - middle**2, 0))
-        limit = clip_sigma**2 * (1 + np.pi / 2 / inverse.sum(axis=0) * inverse)
-    doubtful = (most**2 * inverse > limit).any(axis=0)
-    some_values, some_inverse = value[:, doubtful], inverse[:, doubtful]
-    off = some_values - _weighted_median(some_values, weight[:, doubtful])
-    some_inverse[off**2 * some_inverse > limit[:, doubtful]] = 0
-    inverse[:, doubtful] = some_inverse
-    information = inverse.sum(axis=0)
+        total = weight.sum(axis=0)
+        off = value - np.einsum("ij,ij->j", value, weight) / total
+        most = np.abs(off) + np.sqrt(np.einsum("ij,ij,ij->j", off, off, weight) / total)
+    doubtful = (most * weight > clip_sigma).any(axis=0)
+    weight[:, doubtful] = _without_outliers(value[:, doubtful], weight[:, doubtful], clip_sigma)
+    inverse = weight**2
+    information = inverse.sum(axis=0, dtype=np.float64)
     information[information == 0] = np.nan
-    mean = np.einsum("ij,ij->j", value, inverse) / information
-    number = (inverse > 0).sum(axis=0, dtype=np.int16)
+    mean = (inverse * value).sum(axis=0, dtype=np.float64) / information
+    number = (weight > 0).sum(axis=0, dtype=np.int16)
     return mean.astype(np.float32), (information**-0.5).astype(np.float32), number
 
 
+def _without_outliers(value: np.ndarray, weight: np.ndarray, clip_sigma: float) -> np.ndarray:
+    """The weights, 1/noise, in (n, pixels) arrays; 0 for an outlier."""
+    inverse = weight**2
+    off = value - _weighted_median(value, weight)
+    outlier = off**2 * inverse > clip_sigma**2 * (1 + np.pi / 2 * inverse / inverse.sum(axis=0))
+    return np.where(outlier, 0, weight)
+
+
 def _weighted_median(value: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The value in each column of (n, columns) arrays at which half of the weights is reached."""
+    """The value in each column of (n, pixels) arrays at which half of the weights is reached."""
     order = np.argsort(np.where(weight > 0, value, np.inf), axis=0)
     reached = np.cumsum(np.take_along_axis(weight, order, axis=0), axis=0)
     first = np.argmax(reached >= 0.5 * reached[-1], axis=0)

@@ -1,5 +1,8 @@
 """Bins: averages of an exposure over a few pixels along the dispersion, to find traces in."""
 
+from functools import reduce
+
+import bottleneck as bn
 import numpy as np
 
 from wfssbkg.errors import StepError
@@ -36,22 +39,21 @@ def average(
     ny, nx = sci.shape
     if ny % SIZE or nx % SIZE:
         raise StepError(f"the frame is {nx} x {ny} pixels, expected multiples of {SIZE}")
-    good = ~bad & (err > 0)
-    weights = np.where(good, 1 / np.square(np.where(good, err, 1)), 0)
+    counts = ~bad & (err > 0) & np.isfinite(sci)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weights = counts / np.square(err)
+        product = weights * sci
+    for image in (weights, product):
+        bn.replace(image, np.nan, 0)
     size = pixels(along_x=along_x)
-    total, information = (
-        summed(image, size, np.float64) for image in (np.where(good, sci, 0) * weights, weights)
-    )
-    known = information > 0
-    information = np.where(known, information, np.nan)
-    return (total / information).astype(np.float32), (information**-0.5).astype(np.float32)
+    total, information = summed(product, size), summed(weights, size)
+    information[information == 0] = np.nan
+    return total / information, information**-0.5
 
 
 def any_of(image: np.ndarray, *, along_x: bool) -> np.ndarray:
     """Bins with a pixel that is True in a bool image."""
-    ny, nx = image.shape
-    height, width = pixels(along_x=along_x)
-    return image.reshape(ny // height, height, nx // width, width).any(axis=(1, 3))
+    return summed(image, pixels(along_x=along_x))  # numpy adds bools by `or`
 
 
 def weight(noise: np.ndarray) -> np.ndarray:
@@ -92,8 +94,8 @@ def summed(image: np.ndarray, size: tuple[int, int], dtype: type | None = None) 
         image = np.pad(image, beyond)
     image = image.astype(dtype or image.dtype, copy=False)
     # To add slices takes a fraction of the time of a sum over two short axes.
-    rows = sum(image[k :: size[0]] for k in range(size[0]))
-    return sum(rows[:, k :: size[1]] for k in range(size[1]))
+    rows = reduce(np.add, (image[k :: size[0]] for k in range(size[0])))
+    return reduce(np.add, (rows[:, k :: size[1]] for k in range(size[1])))
 
 
 def repeated(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

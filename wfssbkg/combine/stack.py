@@ -12,7 +12,8 @@ from wfssbkg.run.parallel import Workers
 # Bytes a pixel of one exposure takes while a band is combined: values and noise in float32, the
 # mask, the normalised copies, and the estimator's own copy.
 BYTES_PER_PIXEL = 24
-BAND_ROWS = 64  # higher bands are not faster: memory that is used again is faster than new memory
+# Higher bands are not faster: memory that is used again is faster than new memory.
+BAND_PIXELS = 64 * 2048
 
 
 def combine_all(
@@ -68,7 +69,7 @@ def bands(
     step: int = 1,
 ) -> Iterator[slice]:
     """
-    Slices of rows that fit into memory for all exposures at once; of at most `BAND_ROWS` rows.
+    Slices of rows that fit into memory for all exposures at once; of about `BAND_PIXELS` at most.
 
     Parameters
     ----------
@@ -85,8 +86,8 @@ def bands(
     slice
         From the first row to the last, without a gap; at least `step` rows each.
     """
-    height = int(memory_bytes // (BYTES_PER_PIXEL * columns * max(exposures, 1)))
-    height = max(min(height, BAND_ROWS) // step * step, step)
+    most = min(memory_bytes / (BYTES_PER_PIXEL * max(exposures, 1)), BAND_PIXELS)
+    height = max(int(most / columns) // step * step, step)
     for first in range(0, rows, height):
         yield slice(first, min(first + height, rows))
 

@@ -128,7 +128,8 @@ def average(
     box = tuple(2 ** int(max(np.log2(width / 2), 0)) for width in widths)
     widths /= box
     total, information = (bins.summed(image, box) for image in (residual * weight, weight))
-    value = np.divide(total, information, out=np.zeros_like(total), where=information > 0)
+    with np.errstate(invalid="ignore"):  # 0 / 0 where nothing is known
+        value = total / information
     mean, mean_weight = gaussian_mean(value, information, tuple(widths))
     known = mean_weight > 1e-3 * mean_weight.max()
     # A Gaussian of these widths averages 4 pi sigma_x sigma_y boxes of equal weight.

@@ -77,9 +77,14 @@ def read_rows(path: Path, wanted: dict[str, slice], script: str) -> list[np.ndar
     """
     images = []
     try:
-        for name, rows in wanted.items():
-            image = np.memmap(path, mode="r", **_places(path, path.stat().st_mtime_ns)[name])
-            images.append(np.array(image[rows], dtype=image.dtype.newbyteorder("=")))
+        places = _places(path, path.stat().st_mtime_ns)
+        with path.open("rb") as file:
+            for name, rows in wanted.items():
+                start, dtype, (ny, nx) = places[name]
+                first, end, _ = rows.indices(ny)
+                file.seek(start + first * nx * dtype.itemsize)
+                image = np.fromfile(file, dtype, (end - first) * nx).reshape(end - first, nx)
+                images.append(image.astype(dtype.newbyteorder("=")))
     except (OSError, KeyError, ValueError, TypeError, StepError) as error:
         raise unreadable(path, error, script) from None
     return images
@@ -104,18 +109,20 @@ def unreadable(path: Path, error: Exception, script: str) -> StepError:
 
 
 @lru_cache(maxsize=16384)
-def _places(path: Path, changed: int) -> dict[str, dict[str, Any]]:
-    """Where the images of a file are; `changed` is when, so that a new file is looked at again.
+def _places(path: Path, changed: int) -> dict[str, tuple[int, np.dtype, tuple[int, ...]]]:
+    """Where the images of a file begin, their type and shape.
+
+    `changed` is when the file was written, so that a new one is looked at again.
 
     astropy takes about 1 ms per header, which is most of the time of reading a few rows.
     """
     with opened(path) as hdus:
         return {
-            hdu.name: {
-                "offset": hdu.fileinfo()["datLoc"],
-                "dtype": np.dtype(BITPIX2DTYPE[hdu.header["BITPIX"]]).newbyteorder(">"),
-                "shape": hdu.shape,
-            }
+            hdu.name: (
+                hdu.fileinfo()["datLoc"],
+                np.dtype(BITPIX2DTYPE[hdu.header["BITPIX"]]).newbyteorder(">"),
+                hdu.shape,
+            )
             for hdu in hdus[1:]
             if hdu.is_image
         }
