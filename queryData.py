@@ -22,7 +22,6 @@ from wfssbkg.errors import StepError
 from wfssbkg.files import exposure_table, lock, up_to_date
 from wfssbkg.layout import Folder, star_catalog
 from wfssbkg.query import archive, download, gaia, rate_folder, selection, stars
-from wfssbkg.query.search_result import SearchResult
 from wfssbkg.run import command_line, messages
 
 
@@ -45,7 +44,7 @@ def main() -> int:
     return run.exit_status()
 
 
-def find_exposures(run: command_line.Run) -> SearchResult:
+def find_exposures(run: command_line.Run) -> archive.SearchResult:
     """What MAST, or a folder, has of all combinations of this run."""
     query = run.config.query
     combinations = [folder.combination for folder in run.folders]
@@ -82,7 +81,7 @@ def find_bright_stars(run: command_line.Run) -> Table | None:
 
 
 def select(
-    found: SearchResult, bright_stars: Table | None, folder: Folder, run: command_line.Run
+    found: archive.SearchResult, bright_stars: Table | None, folder: Folder, run: command_line.Run
 ) -> Table:
     """The exposure table of a combination: which exposures to take, and why not the others."""
     table = selection.select(found, folder.combination, run.config.query)

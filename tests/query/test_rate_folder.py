@@ -6,7 +6,7 @@ import pytest
 from astropy.io import fits
 
 from tests.demo.test_server import rate_name, write_rate
-from tests.query.test_keyword_row import square
+from tests.query.test_archive import square
 from wfssbkg import config
 from wfssbkg.errors import ConfigError
 from wfssbkg.files import exposure_table

@@ -2,29 +2,62 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import UnitSphericalRepresentation
 from astroquery.mast.discovery_portal import PortalAPI
 
 from wfssbkg.config import Query
-from wfssbkg.errors import StepError
+from wfssbkg.errors import StepError, printable
 from wfssbkg.files.exposure_table import ACCEPTED, EXCLUDED
 from wfssbkg.layout import Combination
-from wfssbkg.query import keyword_row, network
-from wfssbkg.query.search_result import SearchResult
+from wfssbkg.query import network
 from wfssbkg.run import messages
 
 # https://jwst-pipeline.readthedocs.io: file naming schemes. Nothing else becomes a file name here.
 RATE_NAME = re.compile(r"jw[0-9]{11}_[0-9a-z]{5}_[0-9]{5}(-seg[0-9]{3})?_nis_rate\.fits")
 
+# Of MAST's keyword service, as far as they matter here.
+COLUMNS = (
+    "filename", "fileSetName", "productLevel", "exp_type", "instrume", "filter", "pupil",
+    "readpatt", "subarray", "effinttm", "targ_ra", "targ_dec", "s_region", "expstart",
+    "date_obs_mjd", "program", "dataURI", "fileSize", "publicReleaseDate",
+    "publicReleaseDate_mjd", "isRestricted", "isStale",
+)  # fmt: skip
+
 _PRODUCTS = "mast:JWST/product/"
 _SERVICE = "Mast.Jwst.Filtered.Niriss"
-_TIMEOUTS = 10  # query.timeout times this is what all pages of an answer may take together
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_UNIX_EPOCH_MJD = 40587
+_MJD_ZERO = datetime(1858, 11, 17, tzinfo=UTC)
 _TRUE = ("true", "t", "1", "yes", "y")
+
+
+@dataclass
+class SearchResult:
+    """The exposures that one search, at MAST or in a folder, has found.
+
+    Attributes
+    ----------
+    exposures : list of dict
+        Of the combinations asked for, one for each file name: the columns of the exposure table
+        that the source tells, and `combination`.
+    others : int
+        Number of rows or files that are not such exposures.
+    refused : list of str
+        Rows or files that cannot be used or assigned, each with the reason.
+    qdate : str
+        UTC time of the search, as the keyword QDATE gives it.
+    """
+
+    exposures: list[dict[str, Any]] = field(default_factory=list)
+    others: int = 0
+    refused: list[str] = field(default_factory=list)
+    qdate: str = field(default_factory=network.query_date)
 
 
 def search(query: Query, combinations: Sequence[Combination]) -> SearchResult:
@@ -39,7 +72,7 @@ def search(query: Query, combinations: Sequence[Combination]) -> SearchResult:
 
     Returns
     -------
-    `~wfssbkg.query.search_result.SearchResult`
+    `SearchResult`
 
     Raises
     ------
@@ -65,35 +98,27 @@ def _rows(query: Query, combinations: Sequence[Combination]) -> list[Any]:
         "pupil": sorted({combination.filter for combination in combinations}),
     }
     parameters = {
-        "columns": ",".join(keyword_row.COLUMNS),
+        "columns": ",".join(COLUMNS),
         "filters": [{"paramName": name, "values": values} for name, values in wanted.items()],
     }
-    with network.Session(query.mast_url, query.timeout) as session:
+    server = query.mast_url.rstrip("/")
+    with network.Session(server, query.timeout) as session:
+        # This is what astroquery's Mast asks with; Mast itself takes its server from a setting that
+        # is read only when astroquery is imported.
+        portal = PortalAPI(session)
+        portal.MAST_REQUEST_URL = f"{server}/api/v0/invoke"
+        portal.COLUMNS_CONFIG_URL = f"{server}/portal/Mashup/Mashup.asmx/columnsconfig"
+        portal.TIMEOUT = network.TIMEOUTS * query.timeout
         # Not astroquery's table: it turns a null into False, and fails on text in a number column.
-        responses = _portal(query, session).service_request_async(_SERVICE, parameters)
-    rows: list[Any] = []
-    for response in responses:
-        answer = response.json()
+        answers = [page.json() for page in portal.service_request_async(_SERVICE, parameters)]
+    for answer in answers:
         if answer["status"] != "COMPLETE":
             raise ValueError(f"status {answer['status']}: {answer.get('msg')}")
-        rows += answer["data"]
-    expected = (answer.get("paging") or {}).get("rowsFiltered") or 0
+    rows = [row for answer in answers for row in answer["data"]]
+    expected = (answers[-1].get("paging") or {}).get("rowsFiltered") or 0
     if len(rows) < expected:
         raise ValueError(f"{len(rows)} of {expected} rows arrived")
     return rows
-
-
-def _portal(query: Query, session: network.Session) -> PortalAPI:
-    """What astroquery's Mast asks MAST with, for `query.mast_url`.
-
-    astroquery reads its own setting of the server only when it is imported.
-    """
-    portal = PortalAPI(session)
-    server = query.mast_url.rstrip("/")
-    portal.MAST_REQUEST_URL = f"{server}/api/v0/invoke"
-    portal.COLUMNS_CONFIG_URL = f"{server}/portal/Mashup/Mashup.asmx/columnsconfig"
-    portal.TIMEOUT = _TIMEOUTS * query.timeout
-    return portal
 
 
 def sift(rows: Iterable[Any], combinations: Sequence[Combination]) -> SearchResult:
@@ -108,27 +133,92 @@ def sift(rows: Iterable[Any], combinations: Sequence[Combination]) -> SearchResu
 
     Returns
     -------
-    `~wfssbkg.query.search_result.SearchResult`
-        What MAST does not give to everybody is excluded, with the reason.
+    `SearchResult`
+        Of two rows for the same file, the one that is not excluded counts.
     """
     result = SearchResult()
     found: dict[str, dict[str, Any]] = {}
-    for row in map(keyword_row.plain, rows):
-        name = row["filename"]
-        if not keyword_row.is_rate_exposure(row, combinations):
+    for row in rows:
+        exposure = to_exposure(row, combinations)
+        if exposure is None:
             result.others += 1
-        elif not RATE_NAME.fullmatch(name):
+            continue
+        name = exposure["productFilename"]
+        if not RATE_NAME.fullmatch(name):
             result.refused.append(f"'{name[:100]}' is not the name of a NIRISS rate file")
-        else:
-            reason = _withheld(row)
-            if name not in found or (found[name]["reason"] and not reason):
-                status = EXCLUDED if reason else ACCEPTED
-                found[name] = keyword_row.to_exposure(row, _PRODUCTS + name, status, reason)
+        elif name not in found or (found[name]["reason"] and not exposure["reason"]):
+            found[name] = exposure
     result.exposures = list(found.values())
     return result
 
 
-def _withheld(row: keyword_row.KeywordRow) -> str:
+def to_exposure(row: Any, combinations: Sequence[Combination]) -> dict[str, Any] | None:
+    """
+    The exposure that a row tells of, if its file is a rate file of one of some combinations.
+
+    Parameters
+    ----------
+    row : mapping
+        With the columns of the keyword service, as numbers or text; any of them may be missing.
+        Anything else than a mapping is a row without columns.
+    combinations : sequence of `~wfssbkg.layout.Combination`
+
+    Returns
+    -------
+    dict or None
+        The columns of the exposure table that the row tells, as text in printable ASCII and
+        numbers, and `combination`. What MAST does not give to everybody is excluded, with the
+        reason. None if the row is of another file.
+    """
+    cells = row if isinstance(row, Mapping) else {}
+    row = {name: _text(cells.get(name)) for name in COLUMNS}
+    combination = Combination(row["filter"].upper(), row["pupil"].upper())
+    if not (
+        row["instrume"].upper() in ("", "NIRISS")
+        and row["productLevel"].lower() == "2a"
+        and row["filename"].endswith("_rate.fits")
+        and combination in combinations
+        and row["exp_type"].upper() == combination.exp_type
+    ):
+        return None
+    ra, dec = _pointing(row)
+    mjd, size = _number(row["expstart"]), _number(row["fileSize"])
+    reason = _withheld(row)
+    return {
+        "combination": combination,
+        "productFilename": row["filename"],
+        "obs_id": row["fileSetName"],
+        "dataURI": _PRODUCTS + row["filename"],
+        "size": int(size) if 0 < size < 2**62 else 0,
+        "program": row["program"].lstrip("0"),
+        "ra": ra,
+        "dec": dec,
+        "mjd": mjd if mjd > 0 else _number(row["date_obs_mjd"]),
+        "effinttm": _number(row["effinttm"]),
+        "readpatt": row["readpatt"].upper(),
+        "subarray": row["subarray"].upper(),
+        "status": EXCLUDED if reason else ACCEPTED,
+        "reason": reason,
+    }
+
+
+def _text(value: Any) -> str:
+    """A text or number as printable ASCII; '' for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return printable(str(value).strip()) if isinstance(value, str | int | float) else ""
+
+
+def _number(text: str) -> float:
+    """The finite number that a text gives, or NaN."""
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def _withheld(row: Mapping[str, str]) -> str:
     """Why MAST does not give the file to everybody, or should not; '' if it does."""
     released = _release(row)
     if released > datetime.now(UTC):
@@ -142,17 +232,36 @@ def _withheld(row: keyword_row.KeywordRow) -> str:
     return ""
 
 
-def _release(row: keyword_row.KeywordRow) -> datetime:
+def _release(row: Mapping[str, str]) -> datetime:
     """When the file becomes public; long ago if MAST does not say."""
-    text = row["publicReleaseDate"]
-    days = keyword_row.number(row["publicReleaseDate_mjd"]) - _UNIX_EPOCH_MJD
-    # As MAST's portal writes dates: /Date(1725884414840)/, in ms.
-    if math.isnan(days) and (milliseconds := re.fullmatch(r"/Date\((-?[0-9]{1,15})\)/", text)):
-        days = int(milliseconds[1]) / 86_400_000
-    if math.isfinite(days):
-        return _UNIX_EPOCH + timedelta(days=min(max(days, 0), 2_900_000))  # datetime ends in 9999
+    text, mjd = row["publicReleaseDate"], _number(row["publicReleaseDate_mjd"])
     try:
+        if math.isfinite(mjd):
+            return _MJD_ZERO + timedelta(days=mjd)
+        # As MAST's portal writes dates: /Date(1725884414840)/, in ms.
+        if milliseconds := re.fullmatch(r"/Date\((-?[0-9]+)\)/", text):
+            return _UNIX_EPOCH + timedelta(milliseconds=int(milliseconds[1]))
         date = datetime.fromisoformat(text)
-    except ValueError:
+        return date.replace(tzinfo=date.tzinfo or UTC)
+    except (ValueError, OverflowError):  # no date, or not of the years 1 to 9999
         return _UNIX_EPOCH
-    return date.replace(tzinfo=date.tzinfo or UTC)
+
+
+def _pointing(row: Mapping[str, str]) -> tuple[float, float]:
+    """Right ascension and declination in deg: the footprint's centre, or else the target."""
+    ra, dec = _number(row["targ_ra"]), _number(row["targ_dec"])
+    # The footprint is a polygon of STC-S: POLYGON ICRS, and RA and Dec of each corner.
+    numbers = [value for word in row["s_region"].split() if math.isfinite(value := _number(word))]
+    if (
+        row["s_region"].upper().startswith("POLYGON")
+        and len(numbers) >= 6
+        and len(numbers) % 2 == 0
+    ):
+        corners = np.unique(np.reshape(numbers, (-1, 2)), axis=0) * u.deg
+        if np.abs(corners[:, 1]).max() <= 90 * u.deg:
+            # The mean of vectors is right at RA 0 and at the poles, too.
+            middle = UnitSphericalRepresentation(*corners.T).to_cartesian().mean()
+            centre = middle.represent_as(UnitSphericalRepresentation)
+            ra, dec = float(centre.lon.deg), float(centre.lat.deg)
+    ra = ra % 360 % 360  # twice, since -1e-20 % 360 is 360
+    return (ra, dec) if abs(dec) <= 90 and math.isfinite(ra) else (math.nan, math.nan)

@@ -4,9 +4,7 @@ import errno
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from multiprocessing.pool import ThreadPool
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,7 +42,7 @@ def download(
     query: Query,
     *,
     overwrite: bool = False,
-    mask_settings: Mapping[str, Any] | None = None,
+    mask_settings: Mapping[str, Any] = {},
 ) -> Downloads:
     """
     Download the accepted exposures of a table that are not there with the right size.
@@ -76,19 +74,20 @@ def download(
         If the disk is too small for them.
     """
     wanted = [row for row in table if _is_wanted(row, folder)]
-    missing = [
-        row
-        for row in wanted
-        if overwrite
-        or not (_is_there(row, folder) or _is_masked(row, folder, query, mask_settings or {}))
-    ]
+    missing = [row for row in wanted if overwrite or _is_missing(row, folder, query, mask_settings)]
     outcomes = _download_all(missing, folder, query) if missing else {}
     for row in wanted:
-        _note(row, outcomes.get(row["productFilename"]))
+        outcome = outcomes.get(row["productFilename"])
+        if isinstance(outcome, StepError):
+            row["status"], row["reason"] = FAILED, f"download failed: {outcome}"
+        elif outcome is not None or row["status"] == FAILED:  # the file is there, and sound
+            row["status"], row["reason"] = ACCEPTED, ""
+        if isinstance(outcome, int):
+            row["level"] = row["masked_fraction"] = np.nan  # they belong to the former file
     sizes = [outcome for outcome in outcomes.values() if isinstance(outcome, int)]
     return Downloads(
         downloaded=len(sizes),
-        present=int(np.sum(table["status"] == ACCEPTED)) - len(sizes),
+        present=np.count_nonzero(table["status"] == ACCEPTED) - len(sizes),
         failed=len(outcomes) - len(sizes),
         size=sum(sizes),
     )
@@ -105,51 +104,68 @@ def _is_wanted(row: Table.Row, folder: Folder) -> bool:
     return masked_once or row["status"] in (ACCEPTED, FAILED)
 
 
-def _is_there(row: Table.Row, folder: Folder) -> bool:
-    path = folder.rate(row["productFilename"])
-    if row["size"] and row["status"] == ACCEPTED:
-        return path.is_file() and path.stat().st_size == row["size"]
-    try:
-        rate.check(path, int(row["size"]))
-    except StepError:
-        return False
-    return True
-
-
-def _is_masked(
+def _is_missing(
     row: Table.Row, folder: Folder, query: Query, mask_settings: Mapping[str, Any]
 ) -> bool:
-    """Whether the rate file is not needed any more; a new version at MAST has no fraction yet."""
-    if query.keep_rates or row["status"] == FAILED or np.isnan(row["masked_fraction"]):
+    """Whether a rate file is needed and is not there as it should be."""
+    name, size = row["productFilename"], int(row["size"])
+    path = folder.rate(name)
+    # A new version at MAST has no fraction yet.
+    masked = row["status"] != FAILED and np.isfinite(row["masked_fraction"])
+    spared = masked and not query.keep_rates
+    if spared and up_to_date.is_current(folder.masked(name), mask_settings, [path]):
         return False
-    name = row["productFilename"]
-    return up_to_date.is_current(folder.masked(name), mask_settings, [folder.rate(name)])
-
-
-def _note(row: Table.Row, outcome: Outcome | None) -> None:
-    """Set the fate of an exposure; the outcome is None if its file was there already."""
-    if isinstance(outcome, StepError):
-        row["status"], row["reason"] = FAILED, f"download failed: {outcome}"
-    elif outcome is not None or row["status"] == FAILED:
-        row["status"], row["reason"] = ACCEPTED, ""
-    if isinstance(outcome, int):
-        row["level"] = row["masked_fraction"] = np.nan  # they belong to the former file
+    if size and row["status"] == ACCEPTED:
+        return not path.is_file() or path.stat().st_size != size
+    try:
+        rate.check(path, size)
+    except StepError:
+        return True
+    return False
 
 
 def _download_all(rows: Sequence[Table.Row], folder: Folder, query: Query) -> dict[str, Outcome]:
     """Download the files of some rows; returns the outcome for each file name."""
     folder.path.mkdir(parents=True, exist_ok=True)
-    total = sum(int(row["size"]) for row in rows)
-    _check_space(len(rows), total, folder.path)
+    total, free = sum(int(row["size"]) for row in rows), shutil.disk_usage(folder.path).free
+    if total > free:
+        raise StepError(
+            f"{folder.path}: {len(rows)} exposures of {size_in_words(total)} are to be downloaded, "
+            f"{size_in_words(free)} are free. Make room, or set another working_directory"
+        )
     outcomes: dict[str, Outcome] = {}
+    received = {row["productFilename"]: 0 for row in rows}  # bytes so far
     stop = threading.Event()
+    url = query.mast_url.rstrip("/") + _PATH
+
+    def fetch(row: Table.Row, session: network.Session) -> int:
+        """Download one file; returns its size in bytes."""
+        name, size = row["productFilename"], 0
+        with (
+            temporary.replacing(folder.rate(name)) as path,
+            session.get(url, params={"uri": row["dataURI"]}, stream=True) as response,
+        ):
+            if stop.is_set():  # do not open a file that nobody would remove
+                raise StepError("stopped")
+            with path.open("wb") as file:
+                for block in response.iter_content(_BLOCK):
+                    if stop.is_set():
+                        raise StepError("stopped")
+                    size += file.write(block)
+                    received[name] = size
+            rate.check(path, int(row["size"]))
+        return size
 
     def attempt(row: Table.Row) -> None:
+        name = row["productFilename"]
         try:
             _give_up_if_hopeless(list(outcomes.values()), query)
-            outcomes[row["productFilename"]] = _download(row, folder, query, stop)
+            with network.Session(url, query.timeout) as session:
+                outcomes[name] = network.with_retries(
+                    lambda: fetch(row, session), query, pause=stop.wait
+                )
         except StepError as error:
-            outcomes[row["productFilename"]] = error
+            outcomes[name], received[name] = error, 0
 
     # Its threads, unlike those of concurrent.futures, do not keep a program that was interrupted
     # waiting for a server that keeps silent.
@@ -161,30 +177,13 @@ def _download_all(rows: Sequence[Table.Row], folder: Folder, query: Query) -> di
         try:
             while not running.ready():
                 running.wait(0.2)
-                bar.update(_bytes_so_far(outcomes, folder.path) - bar.n)
+                bar.update(sum(received.values()) - bar.n)
             running.get()
         finally:
             stop.set()
             running.wait(0.2)  # for a thread that is just opening its file
             temporary.remove_unfinished(folder.path)
     return outcomes
-
-
-def _check_space(number: int, needed: int, directory: Path) -> None:
-    free = shutil.disk_usage(directory).free
-    if needed > free:
-        raise StepError(
-            f"{directory}: {number} exposures of {size_in_words(needed)} are to be downloaded, "
-            f"{size_in_words(free)} are free. Make room, or set another working_directory"
-        )
-
-
-def _bytes_so_far(outcomes: Mapping[str, Outcome], directory: Path) -> int:
-    size = sum(outcome for outcome in list(outcomes.values()) if isinstance(outcome, int))
-    for path in temporary.unfinished(directory):
-        with suppress(FileNotFoundError):  # it has just got its name
-            size += path.stat().st_size
-    return size
 
 
 def _give_up_if_hopeless(outcomes: Sequence[Outcome], query: Query) -> None:
@@ -197,33 +196,6 @@ def _give_up_if_hopeless(outcomes: Sequence[Outcome], query: Query) -> None:
         cause = (full or lost)[-1]
         words = network.in_words(cause, query.timeout)
         raise StepError(f"not tried, since others failed: {words}") from cause
-
-
-def _download(row: Table.Row, folder: Folder, query: Query, stop: threading.Event) -> int:
-    """Download one file, with new tries; returns its size."""
-    url = query.mast_url.rstrip("/") + _PATH
-    with network.Session(url, query.timeout) as session:
-
-        def attempt() -> int:
-            with temporary.replacing(folder.rate(row["productFilename"])) as path:
-                with session.get(url, params={"uri": row["dataURI"]}, stream=True) as response:
-                    _save(response, path, stop)
-                rate.check(path, int(row["size"]))
-                return path.stat().st_size
-
-        return network.with_retries(attempt, query, pause=stop.wait)
-
-
-def _save(response: requests.Response, path: Path, stop: threading.Event) -> None:
-    """Write an answer to a file, as long as nobody wants that to stop."""
-    blocks = response.iter_content(_BLOCK)
-    if stop.is_set():  # do not open a file that nobody would remove
-        raise StepError("stopped")
-    with path.open("wb") as file:
-        for block in blocks:
-            if stop.is_set():
-                raise StepError("stopped")
-            file.write(block)
 
 
 def size_in_words(size: int) -> str:

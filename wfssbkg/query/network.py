@@ -88,13 +88,19 @@ def with_retries(
     report : callable
         Gets a line for each failed try that is not the last.
 
+    Returns
+    -------
+    anything
+        What the call returns.
+
     Raises
     ------
     StepError
         If all tries failed, or trying again is no use; its cause is the last error.
     """
-    attempt = 1
+    attempt = 0
     while True:
+        attempt += 1
         try:
             return call()
         except Exception as error:  # whatever a server sends, a client may raise anything
@@ -108,7 +114,6 @@ def with_retries(
                 words += f" (after {attempt} tries)" if attempt > 1 else ""
                 words += f"; the server asks to wait for {asked:.0f} s" if asked else ""
                 raise StepError(words) from error
-        attempt += 1
 
 
 def _is_final(error: Exception) -> bool:
@@ -131,9 +136,9 @@ def in_words(error: BaseException, timeout: float) -> str:
         chain.append(inner)
     if any(isinstance(link, TimeoutError | requests.Timeout) for link in chain):
         return f"no answer within {timeout:g} s"
-    for link in reversed(chain):
-        if isinstance(link, OSError) and link.strerror:
-            return str(link.strerror)
+    said = [link.strerror for link in chain if isinstance(link, OSError) and link.strerror]
+    if said:
+        return str(said[-1])
     broken = (ConnectionError, http.client.HTTPException, requests.ConnectionError, EOFError)
     if any(isinstance(link, broken) for link in chain):
         return "the connection broke off"

@@ -12,8 +12,8 @@ from wfssbkg.errors import StepError
 from wfssbkg.files import exposure_table
 from wfssbkg.files.exposure_table import ACCEPTED, EXCLUDED, FAILED, REJECTED
 from wfssbkg.layout import Combination, Folder
+from wfssbkg.query.archive import SearchResult
 from wfssbkg.query.download import size_in_words
-from wfssbkg.query.search_result import SearchResult
 from wfssbkg.run import messages
 
 # What later steps write into the exposure table.
@@ -26,7 +26,7 @@ def select(result: SearchResult, combination: Combination, query: Query) -> Tabl
 
     Parameters
     ----------
-    result : `~wfssbkg.query.search_result.SearchResult`
+    result : `~wfssbkg.query.archive.SearchResult`
     combination : `~wfssbkg.layout.Combination`
     query : `~wfssbkg.config.Query`
         With the accepted `readpatt`, `subarray`, `programs` and `exposures`.
@@ -36,27 +36,30 @@ def select(result: SearchResult, combination: Combination, query: Query) -> Tabl
     `~astropy.table.Table`
         An exposure table; what is left out has a status and a reason.
     """
-    rows = [row for row in result.exposures if row["combination"] == combination]
-    table = exposure_table.new(row | _exclusion(row, query) for row in rows)
+    rows = []
+    for row in result.exposures:
+        if row["combination"] == combination:
+            reason = _why_excluded(row, query)
+            if reason and row["status"] != EXCLUDED:
+                row = row | {"status": EXCLUDED, "reason": reason}
+            rows.append(row)
+    table = exposure_table.new(rows)
     table.meta["QDATE"] = result.qdate
     return table
 
 
-def _exclusion(row: Mapping[str, Any], query: Query) -> dict[str, str]:
-    """Status and reason of a row that the query's settings leave out; empty for the others."""
-    programs = [name.lstrip("0") for name in query.programs or ()]
-    reason = ""
-    for column, allowed in (("subarray", query.subarray), ("readpatt", query.readpatt)):
+def _why_excluded(row: Mapping[str, Any], query: Query) -> str:
+    """Why the query's settings leave out an exposure; '' if they do not."""
+    if query.exposures is not None and row["productFilename"] not in query.exposures:
+        return "not among query.exposures"
+    programs = [program.lstrip("0") for program in query.programs or ()]
+    if query.programs is not None and row["program"] not in programs:
+        return f"not among query.programs: {row['program'] or 'unknown'}"
+    for column, allowed in (("readpatt", query.readpatt), ("subarray", query.subarray)):
         if row[column] not in allowed:
             found = row[column][:20] or "unknown"
-            reason = f"{column.upper()} {found} (accepted {', '.join(allowed)})"
-    if query.programs is not None and row["program"] not in programs:
-        reason = f"not among query.programs: {row['program'] or 'unknown'}"
-    if query.exposures is not None and row["productFilename"] not in query.exposures:
-        reason = "not among query.exposures"
-    if not reason or row["status"] == EXCLUDED:
-        return {}
-    return {"status": EXCLUDED, "reason": reason}
+            return f"{column.upper()} {found} (accepted {', '.join(allowed)})"
+    return ""
 
 
 def with_earlier_results(table: Table, folder: Folder, *, overwrite: bool) -> Table:
