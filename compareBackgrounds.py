@@ -16,13 +16,7 @@ from wfssbkg import layout
 from wfssbkg.combine.background import WORKER_GB
 from wfssbkg.compare import comparison, cross_validation, figures, report
 from wfssbkg.errors import StepError
-from wfssbkg.files import (
-    comparison_file,
-    exposure_table,
-    lock,
-    reference_file,
-    up_to_date,
-)
+from wfssbkg.files import comparison_file, lock, reference_file, up_to_date
 from wfssbkg.files.comparison_file import Comparison
 from wfssbkg.files.temporary import remove_unfinished
 from wfssbkg.finalize import finish
@@ -34,16 +28,20 @@ from wfssbkg.run.command_line import Run
 def main() -> int:
     """Walk the combinations, then write report and table."""
     with command_line.start(__doc__, need_gb=WORKER_GB) as run:
+        compared = []
         for folder in run.folders:
             with run.attempt(folder), lock.hold(folder.lock):
                 compare_background(run, folder)
-        write_report(run)
+                compared.append(folder)
+        write_report(run, compared)
     return run.exit_status()
 
 
 def compare_background(run: Run, folder: Folder) -> None:
     """Compare the finished background of a combination, unless that has been done."""
-    check(run, folder)
+    first = "makeMask.py, makeBackgrounds.py and finalizeBackgrounds.py"
+    outdated = up_to_date.check(folder.finished, run.config, up_to_date.FINISHED, folder, first)
+    messages.warn(outdated)
     if not run.overwrite and comparison.is_current(run.config, folder):
         messages.say(f"{folder.comparison} is up to date: nothing to do")
         return
@@ -56,17 +54,6 @@ def compare_background(run: Run, folder: Folder) -> None:
         messages.say(sentence)
     for note in found.notes:
         messages.warn(note)
-
-
-def check(run: Run, folder: Folder) -> None:
-    """Check that the background is of the config's settings; say if it is out of date."""
-    first = "makeMask.py, makeBackgrounds.py and finalizeBackgrounds.py"
-    up_to_date.check_made_with(
-        folder.finished, run.config, up_to_date.FINISHED, folder.combination, first
-    )
-    if folder.table.exists():
-        table = exposure_table.read(folder.table)
-        messages.warn(up_to_date.outdated(folder.background, table))
 
 
 def score(run: Run, folder: Folder, found: Comparison) -> None:
@@ -92,9 +79,9 @@ def note_figures(folder: Folder, found: Comparison) -> None:
             found.notes.append(f"no figures in the header of {path.name}: it {error}")
 
 
-def write_report(run: Run) -> None:
-    """Write report and table of all combinations that have been compared, unless they are there."""
-    comparisons = comparison.kept(run.config)
+def write_report(run: Run, compared: list[Folder]) -> None:
+    """Write report and table of all that is compared, now or before, unless they are there."""
+    comparisons = comparison.kept(run.config, compared)
     if not comparisons:
         return
     page, table = (name(run.config.output_directory) for name in (layout.report, layout.quality))

@@ -46,7 +46,9 @@ def finish_background(run: Run, folder: Folder) -> None:
     combined = combined_background.read(folder.background)
     accepted = exposure_table.fates(combined.inputs)[exposure_table.ACCEPTED]
     messages.warn_of_unusual_filter(folder.combination, len(accepted))
-    check(run, folder)
+    first = "makeMask.py and makeBackgrounds.py"
+    outdated = up_to_date.check(folder.background, run.config, up_to_date.COMBINED, folder, first)
+    messages.warn(outdated)
     outputs = folder.finished, folder.finished_unflat
     for path in outputs:
         remove_unfinished(path.parent, path.name)
@@ -72,17 +74,6 @@ def finish_background(run: Run, folder: Folder) -> None:
         )
         header.update(used)
         write(run, path, finished, header)
-
-
-def check(run: Run, folder: Folder) -> None:
-    """Check that the combined background is of the config's settings; say if it is out of date."""
-    first = "makeMask.py and makeBackgrounds.py"
-    up_to_date.check_made_with(
-        folder.background, run.config, up_to_date.COMBINED, folder.combination, first
-    )
-    if folder.table.exists():
-        table = exposure_table.read(folder.table)
-        messages.warn(up_to_date.outdated(folder.background, table))
 
 
 def write(run: Run, path: Path, finished: Background, header: Header) -> None:

@@ -14,9 +14,10 @@ from demo.exposures import demo_exposures
 from tests.conftest import NAMES, ROOT, SCRIPTS, served
 from wfssbkg import layout
 from wfssbkg.combine.background import WORKER_GB
+from wfssbkg.compare import comparison
 from wfssbkg.compare import figures as of_scores
 from wfssbkg.config import read
-from wfssbkg.files import exposure_table, lock
+from wfssbkg.files import exposure_table, lock, up_to_date
 from wfssbkg.files.temporary import unfinished
 from wfssbkg.layout import Combination, Folder
 from wfssbkg.run.parallel import Workers
@@ -272,28 +273,28 @@ def test_exposures_of_one_field_are_left_out_one_by_one(one_field, tmp_path, mon
 
 
 def test_first_things_first(archive, finished, tmp_path):
-    config, folder = copied(archive, finished[1][0], tmp_path)
-    folder.finished.unlink()
-    done = archive.run(SCRIPT, config)
-    assert done.returncode == 1
-    assert "does not exist. Run finalizeBackgrounds.py first" in done.stdout
-    assert not layout.report(folder.output_directory).exists()
-    shutil.copy2(finished[1][0].finished, folder.finished)
-    changed = archive.config(tmp_path, gratings=["GR150C"], finalize={"strength": 0.5})
-    done = archive.run(SCRIPT, changed)
-    assert done.returncode == 1
-    assert "made with other settings" in done.stdout
-    with lock.hold(folder.lock):
+    """One folder is in use, one is of other settings, and two have no background yet."""
+    folders = [copied(archive, folder, tmp_path)[1] for folder in finished[1]]
+    config = archive.config(tmp_path, filters=["F115W", "F150W"], finalize={"strength": 0.5})
+    with lock.hold(folders[0].lock):
         done = archive.run(SCRIPT, config)
     assert done.returncode == 1
-    assert "in use by process" in done.stdout
+    assert f"{folders[0].path} is in use by process" in done.stdout
+    assert f"{folders[1].finished} was made with other settings" in done.stdout
+    assert done.stdout.count("does not exist. Run finalizeBackgrounds.py first") == 2
+    assert not layout.report(folders[0].output_directory).exists()
 
 
 def test_its_settings_make_no_background_out_of_date(archive, finished, tmp_path):
     sections = {"groups": 7, "smoothing": 4, "known": 0.1}
-    config, _ = copied(archive, finished[1][0], tmp_path, compare=sections)
-    for script in ("makeBackgrounds.py", "finalizeBackgrounds.py"):
-        assert "nothing to do" in archive.run(script, config).stdout
+    settings = read(archive.config(tmp_path, compare=sections))
+    for folder in finished[1]:
+        for path, bear in (
+            (folder.background, up_to_date.COMBINED),
+            (folder.finished, up_to_date.FINISHED),
+        ):
+            wanted = up_to_date.bearing(settings, bear, folder.combination)
+            assert up_to_date.is_current(path, wanted, [])
 
 
 def test_help_and_wrong_use(archive, tmp_path):
@@ -318,116 +319,77 @@ def written(folders):
     return {path.name if path.parent == output else path: path.stat().st_mtime_ns for path in paths}
 
 
-@pytest.fixture(scope="module")
-def kept(archive, finished, tmp_path_factory):
-    """A run of the script on both combinations, without cross-validation."""
-    place = tmp_path_factory.mktemp("kept")
-    sections = {"compare": {"groups": None}}
-    folders = [copied(archive, folder, place, **sections)[1] for folder in finished[1]]
-    config = archive.config(place, **sections)
-    done = archive.run(SCRIPT, config)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return config, folders, sections
-
-
-def test_on_unchanged_input_nothing_is_done_again(archive, kept):
-    config, folders, _ = kept
+def test_on_unchanged_input_nothing_is_done_again(archive, compared):
+    config, folders, _ = compared
     before = written(folders)
     done = archive.run(SCRIPT, config)
     assert done.returncode == 0
     assert done.stdout.count("up to date: nothing to do") == 2
     assert f"Report: {layout.report(folders[0].output_directory)}" in done.stdout
     assert written(folders) == before
-    done = archive.run("finalizeBackgrounds.py", config)
-    assert done.stdout.count("nothing to do") == 2
 
 
-def test_with_one_combination_the_report_is_of_all(archive, kept):
-    config, folders, _ = kept
+@pytest.fixture
+def copy(archive, compared, tmp_path):
+    """A copy of the run, to do something to; config and folders."""
+    place = tmp_path / "copy"
+    shutil.copytree(compared[0].parent, place)
+    folders = [Folder(x.combination, place / "work", place / "out") for x in compared[1]]
+    return archive.config(place), folders
+
+
+def again(archive, copy, *options):
+    """What a second run says."""
+    done = archive.run(SCRIPT, copy[0], *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_with_one_combination_the_report_is_of_all_and_says_what_is_out_of_date(archive, copy):
+    _, folders = copy
     output = folders[0].output_directory
+    folders[1].finished.touch()
     found, before = figures(layout.quality(output)), written(folders)
-    done = archive.run(SCRIPT, config, "--combination", NAMES[0], "--overwrite")
-    assert done.returncode == 0
-    assert "nothing to do" not in done.stdout
+    said = again(archive, copy, "--combination", NAMES[0], "--overwrite")
+    assert "nothing to do" not in said
     assert figures(layout.quality(output)) == found
     page = layout.report(output).read_text()
     assert all(f'<section id="{name}"' in page for name in NAMES)
+    assert page.count("this comparison is out of date") == 2  # in the summary and in its section
     after = written(folders)
     assert {path for path in before if after[path] == before[path]} == {
         folders[1].comparison, folders[1].finished.name, folders[1].finished_unflat.name
     }  # fmt: skip
 
 
-@pytest.fixture
-def again(archive, kept, tmp_path):
-    """What a second run says of a copy to which something was done."""
-
-    def run(change=lambda folders: None, *options, **changes):
-        place, folders = tmp_path / "copy", []
-        shutil.copytree(kept[0].parent, place)
-        for folder in kept[1]:
-            folders.append(Folder(folder.combination, place / "work", place / "out"))
-        change(folders)
-        config = archive.config(place, **(kept[2] | changes))
-        done = archive.run(SCRIPT, config, *options)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout, folders
-
-    return run
-
-
-def test_a_changed_exposure_is_compared_again(again):
-    def change(folders):
-        next(folders[1].path.glob("*_masked.fits")).touch()
-
-    said, _ = again(change)
+def test_a_changed_exposure_is_compared_again_and_what_a_killed_run_left_is_removed(archive, copy):
+    _, folders = copy
+    output = folders[0].output_directory
+    next(folders[1].path.glob("*_masked.fits")).touch()
+    for path in (layout.report(output), layout.quality(output)):
+        path.rename(path.with_name(f"{layout.TEMPORARY}0123abcd.{path.name}"))
+    said = again(archive, copy)
     assert said.count("nothing to do") == 1
     assert said.count(f"{NAMES[1]}/comparison.fits") == 0
-
-
-def test_other_settings_are_compared_again_another_author_is_not(again):
-    said, folders = again(compare={"groups": None, "smoothing": 4})
-    assert "nothing to do" not in said
-    config = folders[0].output_directory.parent / "config.yaml"
-    config.write_text(config.read_text() + "finalize: {author: Somebody else}\n")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / SCRIPT), "--config", str(config)],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.stdout.count("nothing to do") == 2
-    assert "Somebody else" in layout.report(folders[0].output_directory).read_text()
-
-
-def test_a_report_that_a_killed_run_left_unfinished_is_removed(again):
-    def leave(folders):
-        for name in (layout.report, layout.quality):
-            path = name(folders[0].output_directory)
-            path.rename(path.with_name(f"{layout.TEMPORARY}0123abcd.{path.name}"))
-
-    _, folders = again(leave)
-    output = folders[0].output_directory
     assert not list(unfinished(output))
     assert layout.report(output).exists()
     assert layout.quality(output).exists()
 
 
-def test_the_report_says_what_is_not_in_it_and_what_is_out_of_date(again):
-    def spoil(folders):
-        folders[0].comparison.write_bytes(folders[0].comparison.read_bytes()[:20000])
-        folders[1].finished.touch()
+def test_other_settings_are_compared_again_another_author_is_not(archive, copy):
+    place, folders = copy[0].parent, copy[1]
+    settings = read(archive.config(place, compare={"smoothing": 4}))
+    assert not any(comparison.is_current(settings, folder) for folder in folders)
+    archive.config(place, finalize={"author": "Somebody else"})
+    assert again(archive, copy).count("nothing to do") == 2
+    assert "Somebody else" in layout.report(folders[0].output_directory).read_text()
 
-    said, folders = again(spoil, "--combination", NAMES[1])
-    output = folders[0].output_directory
+
+def test_a_comparison_that_cannot_be_read_is_named_and_not_in_the_report(copy, capsys):
+    config, folders = copy
+    folders[0].comparison.write_bytes(folders[0].comparison.read_bytes()[:20000])
+    found = comparison.kept(read(config), [])
+    assert [str(one.folder.combination) for one in found] == [NAMES[1]]
+    assert found[0].notes == []
+    said = capsys.readouterr().out
     assert f"{NAMES[0]} is not in the report: {folders[0].comparison} cannot be read" in said
-    assert {name for name, _ in figures(layout.quality(output))} == {NAMES[1]}
-    folders[1].finished.touch()
-    archive_config = output.parent / "config.yaml"
-    done = subprocess.run(
-        [sys.executable, str(ROOT / SCRIPT), "--config", str(archive_config), "--combination",
-         NAMES[0]],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    page = layout.report(output).read_text()
-    assert {name for name, _ in figures(layout.quality(output))} == set(NAMES)
-    assert page.count("this comparison is out of date") == 2  # in the summary and in its section

@@ -1,5 +1,6 @@
 """The pictures of a comparison."""
 
+import base64
 import io
 
 import matplotlib as mpl
@@ -22,7 +23,8 @@ def colour(residual, masked):
 
 
 def as_rgb(image):
-    return Image.open(io.BytesIO(image.data)).convert("RGB")
+    data = base64.b64decode(image.uri.removeprefix("data:image/webp;base64,"))
+    return Image.open(io.BytesIO(data)).convert("RGB")
 
 
 def test_a_thumbnail_is_white_at_zero_red_above_blue_below_and_grey_where_masked():
@@ -82,9 +84,9 @@ def test_the_user_s_style_of_matplotlib_is_neither_used_nor_changed():
     import matplotlib.pyplot as plt
 
     one = comparison()
-    plain = pictures.plates(one)["background"].data
+    plain = pictures.plates(one)["background"].uri
     with mpl.rc_context({"font.size": 30, "image.cmap": "hot"}):
         before = dict(mpl.rcParams)
-        assert pictures.plates(one)["background"].data == plain
+        assert pictures.plates(one)["background"].uri == plain
         assert dict(mpl.rcParams) == before
     assert plt.get_fignums() == []

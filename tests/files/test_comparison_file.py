@@ -49,7 +49,7 @@ def test_scores_pictures_reference_and_notes_are_read_as_they_were_written(compa
             for attribute, wanted in vars(value).items():
                 read = getattr(got[key], attribute)
                 np.testing.assert_array_equal(read, wanted)
-                assert np.asarray(read).dtype == np.asarray(wanted).dtype
+                assert np.asarray(read).dtype.newbyteorder("=") == np.asarray(wanted).dtype
     np.testing.assert_array_equal(found.official, small_one)
     assert found.official_name == comparison.official_name
     assert found.notes == comparison.notes

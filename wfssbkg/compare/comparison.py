@@ -16,13 +16,13 @@ from wfssbkg.run import command_line, messages
 
 def is_current(config: Config, folder: Folder) -> bool:
     """Whether the comparison that is kept of a combination is still what it would be now."""
-    settings = up_to_date.bearing(config, up_to_date.COMPARED, folder.combination)
-    sources = [folder.finished, folder.finished_unflat]
     try:
         names = up_to_date.judged(exposure_table.read(folder.finished))
     except StepError:  # there is no finished file, or none that can be read: `begin` will tell
         return False
+    sources = [folder.finished, folder.finished_unflat]
     sources += [path for name in names for path in (folder.masked(name), folder.refined(name))]
+    settings = up_to_date.bearing(config, up_to_date.COMPARED, folder.combination)
     return up_to_date.is_current(folder.comparison, settings, sources)
 
 
@@ -46,22 +46,21 @@ def begin(folder: Folder) -> Comparison:
         it with, the notes say why.
     """
     comparison = Comparison(folder, *reference_file.read(folder.finished))
-    image = np.float32(1)
-    try:
-        if folder.combination.direct:
-            comparison.official_name = "a constant"
-            comparison.notes.append(
-                "CRDS has no backgrounds of direct images: compared with a constant instead"
-            )
-        else:
+    if folder.combination.direct:
+        image, comparison.official_name = np.float32(1), "a constant"
+        comparison.notes.append(
+            "CRDS has no backgrounds of direct images: compared with a constant instead"
+        )
+    else:
+        try:
             latest = folder.masked(exposure_table.latest(comparison.background.inputs))
             image, comparison.official_name = pipeline.official_background(latest)
-    except StepError as error:
-        comparison.notes.append(
-            f"not compared with the reference file in CRDS: {error}. To try again, run "
-            "compareBackgrounds.py --overwrite"
-        )
-        return comparison
+        except StepError as error:
+            comparison.notes.append(
+                f"not compared with the reference file in CRDS: {error}. To try again, run "
+                "compareBackgrounds.py --overwrite"
+            )
+            return comparison
     image = np.where(science_pixels(comparison.filled.shape), image, np.float32(np.nan))
     comparison.official = image / np.float32(np.nanmedian(image))
     return comparison
@@ -77,50 +76,49 @@ def note_limits(comparison: Comparison, combined: CombinedExposures, config: Con
     combined : `~wfssbkg.compare.cross_validation.CombinedExposures`
     config : `~wfssbkg.config.Config`
     """
-    folder, settings, number = comparison.folder, config.combine, len(combined.members)
+    path, number = comparison.folder.path, len(combined.members)
     accepted = exposure_table.fates(comparison.background.inputs)[exposure_table.ACCEPTED]
-    pointings = [exposure.pointing for exposure in combined.members]
-    least, one_field = settings.minimum_exposures, len(fields.members(pointings)) == 1
+    least = config.combine.minimum_exposures
+    one_field = len(fields.members([exposure.pointing for exposure in combined.members])) == 1
     left_out = sum(len(part) for part in combined.parts)
-    notes = []
+    note = comparison.notes.append
     if number < len(accepted):
-        notes.append(
+        note(
             f"{len(accepted) - number} of {len(accepted)} masked exposures are gone from "
-            f"{folder.path}, or spoilt: not scored. Run makeMask.py to make them again"
+            f"{path}, or spoilt: not scored. Run makeMask.py to make them again"
         )
-    if not settings.refinements:
-        notes.append(
+    if not config.combine.refinements:
+        note(
             "scored outside the masks of makeMask.py, since nothing was refined "
             "(combine.refinements): the flux of faint sources counts as residual"
         )
     elif not combined.refined:
-        notes.append(
-            f"refined masks are gone from {folder.path}: scored outside those of makeMask.py, and "
+        note(
+            f"refined masks are gone from {path}: scored outside those of makeMask.py, and "
             "the flux of faint sources counts as residual. Run makeBackgrounds.py --overwrite to "
             "make them again"
         )
     if number and config.compare.groups is None:
-        notes.append("not cross-validated, since compare.groups in the config is null")
+        note("not cross-validated, since compare.groups in the config is null")
     elif number and not left_out:
-        notes.append(
+        note(
             f"not cross-validated: without a part of the {number} exposures"
             f"{', all of one field,' if one_field else ''} less than {least} are left "
             "(combine.minimum_exposures)"
         )
     elif one_field:
-        notes.append(
+        note(
             "all exposures are of one field, so that exposures were left out, not fields: flux of "
             "sources that all of them share counts as sky, and the figures look too good"
         )
     elif left_out < number:
-        notes.append(
+        note(
             f"{number - left_out} of {number} exposures were not cross-validated: without their "
             f"part of the fields less than {least} are left (combine.minimum_exposures)"
         )
-    comparison.notes += notes
 
 
-def kept(config: Config) -> list[Comparison]:
+def kept(config: Config, current: list[Folder]) -> list[Comparison]:
     """
     The comparisons that are kept of the combinations of a config.
 
@@ -129,6 +127,8 @@ def kept(config: Config) -> list[Comparison]:
     Parameters
     ----------
     config : `~wfssbkg.config.Config`
+    current : list of `~wfssbkg.layout.Folder`
+        Those of which this run has made the comparison, or found that it is up to date.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def kept(config: Config) -> list[Comparison]:
         except StepError as error:
             messages.warn(f"{folder.combination} is not in the report: {error}")
             continue
-        if not is_current(config, folder):
+        if folder not in current and not is_current(config, folder):
             found[-1].notes.append(
                 "this comparison is out of date: files or settings have changed since. Run "
                 "compareBackgrounds.py"

@@ -14,18 +14,9 @@ from wfssbkg.compare import residual
 from wfssbkg.config import Combine, Compare, Config
 from wfssbkg.detector import science_pixels
 from wfssbkg.errors import StepError
-from wfssbkg.files import exposure_table, masked_exposure, refined_exposure
+from wfssbkg.files import comparison_file, exposure_table, masked_exposure, refined_exposure
 from wfssbkg.files.combined_background import Background
-from wfssbkg.files.comparison_file import (
-    IN,
-    OFFICIAL,
-    OUT,
-    Comparison,
-    Picture,
-    Score,
-    read_image,
-    write_image,
-)
+from wfssbkg.files.comparison_file import IN, OFFICIAL, OUT, Comparison, Picture, Score
 from wfssbkg.layout import Folder
 from wfssbkg.run.parallel import Workers
 
@@ -86,9 +77,8 @@ def combined_exposures(config: Config, folder: Folder, table: Table) -> Combined
     number = min(config.compare.groups or 0, most)
     parts = fields.share_out(units, np.array(weight), number) if number > 1 else []
     largest = len(members) - config.combine.minimum_exposures
-    return CombinedExposures(
-        members, refined, [sorted(part) for part in parts if len(part) <= largest]
-    )
+    sound = [sorted(part) for part in parts if len(part) <= largest]
+    return CombinedExposures(members, refined, sound)
 
 
 def combine_without(
@@ -139,25 +129,23 @@ def mean_of_part(
     value, noise : (ny, nx) float32 arrays
         In units of the level; NaN where no exposure counts.
     """
-    members, mean = [combined.members[number] for number in part], None
+    members, shared = [combined.members[number] for number in part], None
     if combined.refined:
-        found, information = _stripes_of(members)
-        total = information.sum(axis=0, dtype=np.float64)
-        mean = (information * found).sum(axis=0, dtype=np.float64) / np.where(total > 0, total, 1)
-        mean = mean.astype(np.float32)
-    value, noise, *_ = stack.combine_all(workers, settings, members, mean)
+        found, weight = _stripes_of(members)
+        total = weight.sum(axis=0, dtype=np.float64)
+        shared = (weight * found).sum(axis=0, dtype=np.float64) / np.where(total > 0, total, 1)
+        shared = shared.astype(np.float32)
+    value, noise, *_ = stack.combine_all(workers, settings, members, shared)
     return value, noise
 
 
 def _stripes_of(members: list[Exposure]) -> tuple[np.ndarray, np.ndarray]:
     """The stripes of exposures, relative to their levels, and 1/noise^2, from the refinement."""
-    found, information = [], []
-    for exposure in members:
-        _, own, weight = refined_exposure.read(exposure.refined, slice(0, 0))
-        level = np.float32(exposure.level)
-        found.append(own / level)
-        information.append(weight * level**2)
-    return np.array(found), np.array(information)
+    nothing = slice(0, 0)  # of the faint flux
+    read = [refined_exposure.read(exposure.refined, nothing) for exposure in members]
+    level = np.array([exposure.level for exposure in members], dtype=np.float32)[:, None, None]
+    found, weight = (np.array([each[k] for each in read]) for k in (1, 2))
+    return found / level, weight * level**2
 
 
 def file_without(folder: Folder, number: int) -> Path:
@@ -191,21 +179,29 @@ def score(
     images = {IN: comparison.background.sci, OFFICIAL: comparison.official} | dict(others or {})
     shared = {name: folder.working(f"{name}.fits") for name in images if images[name] is not None}
     for name, path in shared.items():
-        write_image(path, images[name])
+        comparison_file.write_image(path, images[name])
     files = [dict(shared) for _ in combined.members]
     for number, part in enumerate(combined.parts):
         for k in part:
             files[k][OUT] = file_without(folder, number)
-    _score_exposures(workers, config.compare, comparison, combined, files)
-    found, everything = [], list(range(len(combined.members)))
+    of_exposures = _score_exposures(workers, config.compare, comparison, combined, files)
+    of_means = []
+    everything = list(range(len(combined.members)))
     for part in combined.parts or ([everything] if everything else []):
         mean, noise = mean_of_part(workers, config.combine, combined, part)
-        images = {name: read_image(path) for name, path in files[part[0]].items()}
+        images = {name: comparison_file.read_image(path) for name, path in files[part[0]].items()}
         of_mean, _ = residual.scores_of(mean, noise, np.isfinite(mean), images, config.compare)
-        found.append(of_mean)
-    for name, of_all in scores.items():
-        # The median: a source that no mask found, in all dithers, spoils only its own part.
-        of_all.mean_rms = float(np.median([each[name].rms for each in found if name in each]))
+        of_means.append(of_mean)
+    for name in (*shared, OUT):
+        known = [each[name] for each in of_exposures if name in each]
+        if fit := [each for each in known if np.isfinite(each.rms)]:
+            scores[name] = Score(
+                float(np.median([each.rms for each in fit])),
+                bn.nanmedian(np.array([each.column_profile for each in fit]), axis=0),
+                bn.nanmedian(np.array([each.row_profile for each in fit]), axis=0),
+                # The median: a source that no mask found, in all dithers, spoils only its own part.
+                float(np.median([each[name].rms for each in of_means if name in each])),
+            )
     if OUT in scores and scores[IN].rms > scores[OUT].rms:
         comparison.notes.append(
             f"{folder.finished} leaves more of its own exposures than backgrounds that "
@@ -220,9 +216,9 @@ def _score_exposures(
     comparison: Comparison,
     combined: CombinedExposures,
     files: list[dict[str, Path]],
-) -> None:
-    """Subtract the backgrounds from each exposure, and the new one from rejected exposures."""
-    folder = comparison.folder
+) -> list[dict[str, Score]]:
+    """The scores of each combined exposure; pictures of them, and of those that were rejected."""
+    folder, notes = comparison.folder, comparison.notes
     names = exposure_table.fates(comparison.background.inputs)[exposure_table.REJECTED]
     rejected = [Exposure.of(folder, name) for name in names if folder.masked(name).exists()]
     exposures = combined.members + rejected
@@ -231,31 +227,22 @@ def _score_exposures(
         (exposure, backgrounds, settings, combined.refined and exposure.refined.exists())
         for exposure, backgrounds in zip(exposures, files, strict=True)
     ]
-    found: dict[str, tuple[dict[str, Score], Picture]] = {}
+    scores, pictures = {}, {}
     for (exposure, *_), outcome in workers.run(measure_exposure, jobs, description="comparing"):
         if isinstance(outcome, StepError):
-            comparison.notes.append(f"{exposure.name} not scored: {outcome}")
+            notes.append(f"{exposure.name} not scored: {outcome}")
         else:
-            found[exposure.name] = outcome
-    scored = [found[each.name][0] for each in combined.members if each.name in found]
-    for name in dict.fromkeys(name for backgrounds in files for name in backgrounds):
-        of_all = [scores[name] for scores in scored if name in scores]
-        if fit := [each for each in of_all if np.isfinite(each.rms)]:
-            comparison.scores[name] = Score(
-                float(np.median([each.rms for each in fit])),
-                bn.nanmedian(np.array([each.column_profile for each in fit]), axis=0),
-                bn.nanmedian(np.array([each.row_profile for each in fit]), axis=0),
-            )
-    shown = [exposure for exposure in exposures if exposure.name in found]
+            scores[exposure.name], pictures[exposure.name] = outcome
+    shown = [exposure for exposure in exposures if exposure.name in pictures]
     for exposure in shown:
-        exposure.read_header()
-    for field, numbers in enumerate(fields.members([each.pointing for each in shown])):
-        for k in numbers:
-            found[shown[k].name][1].field = field
-    for exposure in shown:
-        picture = comparison.pictures[exposure.name] = found[exposure.name][1]
         if exposure in rejected:
-            picture.rms = np.nan
+            exposure.read_header()
+            pictures[exposure.name].rms = np.nan
+    for field, numbers in enumerate(fields.members([exposure.pointing for exposure in shown])):
+        for k in numbers:
+            pictures[shown[k].name].field = field
+    comparison.pictures = {exposure.name: pictures[exposure.name] for exposure in shown}
+    return [scores[exposure.name] for exposure in combined.members if exposure.name in scores]
 
 
 def measure_exposure(
@@ -280,19 +267,17 @@ def measure_exposure(
     picture : `~wfssbkg.files.comparison_file.Picture`
     """
     sci, err, bits = masked_exposure.read(exposure.masked)
-    bad, source = (
-        bits & np.uint8(bit) > 0 for bit in (masked_exposure.BAD, masked_exposure.SOURCE)
-    )
     if refined:
         faint, *_ = refined_exposure.read(exposure.refined)
         source = bins.expand(np.isnan(faint), along_x=exposure.along_x)
+    else:
+        source = bits & np.uint8(masked_exposure.SOURCE) > 0
     science = science_pixels(sci.shape)
-    unusable = bad | ~(err > 0) | ~science
-    images = {name: read_image(path) for name, path in backgrounds.items()}
+    unusable = (bits & np.uint8(masked_exposure.BAD) > 0) | ~(err > 0) | ~science
+    images = {name: comparison_file.read_image(path) for name, path in backgrounds.items()}
     scores, left = residual.scores_of(sci, err, ~(unusable | source), images, settings)
     side = -(-max(sci.shape) // PICTURE)
-    small, masked = (
-        residual.box_means(np.where(known, image, np.nan), side).astype(np.float32)
-        for known, image in ((~unusable, left), (science, unusable | source))
-    )
-    return scores, Picture(small, masked, (scores.get(OUT) or scores[IN]).rms)
+    small = residual.box_means(np.where(unusable, np.nan, left), side)
+    masked = residual.box_means(np.where(science, unusable | source, np.nan), side)
+    rms = (scores.get(OUT) or scores[IN]).rms
+    return scores, Picture(small.astype(np.float32), masked.astype(np.float32), rms)

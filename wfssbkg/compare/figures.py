@@ -10,15 +10,6 @@ from wfssbkg.files import reference_file
 from wfssbkg.files.comparison_file import IN, OFFICIAL, OUT, Comparison, Score
 
 PERCENTILES = (0, 5, 50, 95, 100)  # of the residual profiles
-_SCORED_ON = {IN: "own exposures", OUT: "left-out exposures"}  # as the keywords of a header say it
-
-# What is compared, and the figures that tell it: a value, or the ends of a range.
-_MEASURES = {
-    "RMS": ("rms",),
-    "RMS of means": ("mean_rms",),
-    "column range": ("column_95", "column_5"),
-    "row range": ("row_95", "row_5"),
-}
 
 
 def figures(score: Score) -> dict[str, float]:
@@ -58,15 +49,15 @@ def keywords(scores: Mapping[str, Score]) -> dict[str, tuple[float, str]]:
     dict
         Keyword to value and comment: XI... 'in', XV... 'out', cross-validated.
     """
-    short = {"rms": "RMS", "mean_rms": "MEAN"}
     cards = {}
-    for start, (scored, words) in zip(reference_file.FIGURES, _SCORED_ON.items(), strict=True):
+    for start, scored, words in zip(
+        reference_file.FIGURES, (IN, OUT), ("own exposures", "left-out exposures"), strict=True
+    ):
         for name, value in figures(scores[scored]).items() if scored in scores else ():
-            profile, _, percentile = name.partition("_")
-            keyword = start + (short.get(name) or f"{profile[:3].upper()}{percentile}")
+            short = name.upper().replace("MEAN_RMS", "MEAN").replace("COLUMN", "COL")
             if np.isfinite(value):
-                kind = name.replace("_", " ")
-                cards[keyword] = (round(value, 5), f"[%] {kind}, on {words}")
+                comment = f"[%] {name.replace('_', ' ')}, on {words}"
+                cards[start + short.replace("_", "")] = (round(value, 5), comment)
     return cards
 
 
@@ -111,17 +102,28 @@ def verdict(known: Mapping[str, Mapping[str, float]], reference: str) -> Verdict
     if new and not old:
         return Verdict("not compared", "nothing to compare with")
     changes = {}
-    for name, (upper, *lower) in _MEASURES.items() if new else ():
-        pair = [row[upper] - sum(row[end] for end in lower) for row in (new, old)]
-        if np.isfinite(pair).all():
-            changes[name] = _change(*pair)
+    for name, measured in _measures(new).items() if new else ():
+        compared = _measures(old)[name]
+        if np.isfinite(measured) and np.isfinite(compared):
+            changes[name] = _change(measured, compared)
     if not changes:
         return Verdict("not compared", "no residual is known")
-    signs = {np.sign(change) for change in changes.values()} - {0.0}
-    word = {(): "equal", (-1.0,): "better", (1.0,): "worse"}.get(tuple(signs), "mixed")
+    better = any(change < 0 for change in changes.values())
+    worse = any(change > 0 for change in changes.values())
+    word = "mixed" if better and worse else "better" if better else "worse" if worse else "equal"
     told = ", ".join(f"{name} {_in_words(change)}" for name, change in changes.items())
     own = "" if OUT in known else " (on the exposures it was made of)"
     return Verdict(word, f"than {reference}: {told}{own}")
+
+
+def _measures(row: Mapping[str, float]) -> dict[str, float]:
+    """What is compared of the `figures` of a score."""
+    return {
+        "RMS": row["rms"],
+        "RMS of means": row["mean_rms"],
+        "column range": row["column_95"] - row["column_5"],
+        "row range": row["row_95"] - row["row_5"],
+    }
 
 
 def _change(new: float, old: float) -> float:

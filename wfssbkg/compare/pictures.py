@@ -44,20 +44,12 @@ DIFFERENCE_BOX = 8  # px; side of the boxes that the difference is averaged over
 
 @dataclass(frozen=True)
 class Image:
-    """A picture in WebP format; its size in px, and what it shows, for those who do not see it."""
+    """A picture as an address that needs no file; its size in px, and what it shows in words."""
 
-    data: bytes
+    uri: str
     width: int
     height: int
     alt: str
-
-    @property
-    def uri(self) -> str:
-        """The picture as an address that needs no file."""
-        return "data:image/webp;base64," + base64.b64encode(self.data).decode()
-
-
-# ---- of a background ---------------------------------------------------------------------------
 
 
 def plates(comparison: Comparison) -> dict[str, Image]:
@@ -73,41 +65,37 @@ def plates(comparison: Comparison) -> dict[str, Image]:
     dict
         background, uncertainty, coverage; as far as known difference, column and row.
     """
-    made = comparison.background
+    made, name = comparison.background, comparison.folder.combination
     sky, err, number = (_science(image) for image in (made.sci, 100 * made.err, made.number))
-    found, (low, high) = {}, np.nanpercentile(sky, (1, 99))
-    alt = (
-        f"Background of {comparison.folder.combination}: "
-        f"{low:.2f} to {high:.2f} times its level on 98 % of the pixels"
-    )
-    found["background"] = _map(sky, (low, high), "sky, in units of its level", alt)
+    low, high = np.nanpercentile(sky, (1, 99))
+    alt = f"Background of {name}: {low:.2f} to {high:.2f} times its level on 98 % of the pixels"
+    found = {"background": _map(sky, (low, high), "sky, in units of its level", alt)}
     if comparison.official is not None:
         change = 100 * (sky - _science(comparison.official))
         change -= np.nanmedian(change)
         means = box_means(change, DIFFERENCE_BOX)
         most = _nice(float(np.nanpercentile(np.abs(means), 98)))
+        label = "new minus reference, % of the sky"
         alt = (
             f"New background minus {comparison.official_name}: "
             f"standard deviation {np.nanstd(means):.2f} per cent of the sky"
         )
         look = {"cmap": _DIVERGING, "box": DIFFERENCE_BOX}
-        label = "new minus reference, % of the sky"
         found["difference"] = _map(change, (-most, most), label, alt, **look)
-    alt = f"Uncertainty of the background: median {np.nanmedian(err):.2f} per cent of the sky"
     limits, label = np.nanpercentile(err, (1, 99)), "uncertainty of a pixel, % of the sky"
+    alt = f"Uncertainty of the background: median {np.nanmedian(err):.2f} per cent of the sky"
     found["uncertainty"] = _map(err, limits, label, alt)
     low, high = np.nanmin(number), np.nanmax(number)
-    alt = f"Coverage: {low:.0f} to {high:.0f} exposures, median {np.nanmedian(number):.0f}"
     label = "exposures that count in a pixel"
+    alt = f"Coverage: {low:.0f} to {high:.0f} exposures, median {np.nanmedian(number):.0f}"
     found["coverage"] = _map(number, (0, high), label, alt, extend="neither")
 
     scores = comparison.scores.values()
     values = [x for score in scores for x in (score.column_profile, score.row_profile)]
     # Of each 99 %: single columns may be far off, and would hide the others.
     ends = [np.nanpercentile(np.abs(x), 99) for x in values if np.isfinite(x).any()]
-    if ends:
-        for kind in ("column", "row"):
-            found[kind] = _profile(comparison, kind, 1.25 * max(ends))
+    for kind in ("column", "row") if ends else ():
+        found[kind] = _profile(comparison, kind, 1.25 * max(ends))
     return found
 
 
@@ -126,8 +114,8 @@ def _profile(comparison: Comparison, kind: str, most: float) -> Image:
                 axes.plot(profile, color=colour, linewidth=width, label=label)
                 axes.set_xlim(0, len(profile))
         axes.set(ylim=(-most, most), xlabel=f"{kind}, px", ylabel="residual, % of the sky")
-        style = {"handlelength": 1.6, "borderaxespad": 0, "labelspacing": 0.25}
-        figure.legend(loc="outside upper left", fontsize=9, **style)
+        style = {"handlelength": 1.6, "borderaxespad": 0, "labelspacing": 0.25, "fontsize": 9}
+        figure.legend(loc="outside upper left", **style)
         alt = f"Median residual of the {kind}s of the frame; the table has its percentiles"
         return _drawn(figure, alt, lossless=True)
 
@@ -135,58 +123,52 @@ def _profile(comparison: Comparison, kind: str, most: float) -> Image:
 def levels(comparisons: Sequence[Comparison]) -> list[Image]:
     """Levels against ecliptic latitude and against time, all combinations in one."""
     images = []
-    for what, place in (("ecliptic latitude", ecliptic_latitude), ("time", _days)):
+    for what in ("ecliptic latitude", "time"):
         with _figure(5.4, 3.6) as figure:
-            axes = figure.add_subplot()
+            axes = figure.add_subplot(ylabel="level, DN/s")
             for number, comparison in enumerate(comparisons):
-                _plot_levels(axes, place(comparison.background.inputs), number, comparison)
+                table = comparison.background.inputs
+                if what == "time":
+                    where = np.asarray(table["mjd"]) - 40587  # days since 1970, as in matplotlib
+                else:
+                    where = ecliptic_latitude(table)
+                _plot_levels(axes, where, number, comparison)
             known = sum(len(line.get_xdata()) for line in axes.lines)
             if not known:
                 continue
-            axes.set_ylabel("level, DN/s")
             axes.set_ylim(bottom=0)
-            if place is ecliptic_latitude:
-                axes.set(xlabel="|ecliptic latitude|, deg", xlim=(0, 90))
-            else:
+            if what == "time":
                 locator = AutoDateLocator(minticks=3, maxticks=7)
                 axes.xaxis.set_major_locator(locator)
                 axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+            else:
+                axes.set(xlabel="|ecliptic latitude|, deg", xlim=(0, 90))
             figure.legend(loc="outside upper left", ncols=2, fontsize=9, handletextpad=0.2)
             alt = f"Sky level against {what} of {known} exposures"
             images.append(_drawn(figure, alt, lossless=True))
     return images
 
 
-def ecliptic_latitude(table: Table) -> np.ndarray:
-    """Distance of each pointing from the ecliptic, deg; NaN where it is not known."""
-    ra, dec = (np.asarray(table[name], dtype=float) for name in ("ra", "dec"))
-    sky = SkyCoord(ra, dec, unit="deg").transform_to(BarycentricMeanEcliptic())
-    return np.abs(sky.lat.deg)
-
-
-def _days(table: Table) -> np.ndarray:
-    """Starts of the exposures, in days since 1970, as matplotlib counts them."""
-    return np.asarray(table["mjd"], dtype=float) - 40587
-
-
 def _plot_levels(axes: Axes, where: np.ndarray, number: int, comparison: Comparison) -> None:
     """Plot the levels of one combination, hollow those of rejected exposures."""
     table, name = comparison.background.inputs, str(comparison.folder.combination)
-    level = np.asarray(table["level"], dtype=float)
+    level = np.asarray(table["level"])
     accepted = np.asarray(table["status"]) == exposure_table.ACCEPTED
-    colour = _COLOURS[number % len(_COLOURS)]
-    style = {"marker": _MARKERS[number % len(_MARKERS)], "linestyle": "", "markersize": 5}
+    colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+    style = {"color": colour, "marker": marker, "linestyle": "", "markersize": 5}
     for chosen, inside, label in (
         (accepted, colour, name),
         (~accepted, "none", f"{name}, rejected"),
     ):
         known = chosen & np.isfinite(level) & np.isfinite(where)
         if known.any():
-            shown = where[known], level[known]
-            axes.plot(*shown, color=colour, markerfacecolor=inside, label=label, **style)
+            axes.plot(where[known], level[known], markerfacecolor=inside, label=label, **style)
 
 
-# ---- of exposures ------------------------------------------------------------------------------
+def ecliptic_latitude(table: Table) -> np.ndarray:
+    """Distance of each pointing from the ecliptic, deg; NaN where it is not known."""
+    sky = SkyCoord(np.asarray(table["ra"]), np.asarray(table["dec"]), unit="deg")
+    return np.abs(sky.transform_to(BarycentricMeanEcliptic()).lat.deg)
 
 
 def residual_range(pictures: Iterable[Picture]) -> float:
@@ -214,36 +196,35 @@ def thumbnail(picture: Picture, most: float, side: int) -> Image:
     """
     colours = mpl.colormaps[_DIVERGING](0.5 + picture.residual / (2 * most))[..., :3]
     # Twice: where half is masked, the other half shows little but the wings of what is.
-    hidden = np.where(_known(picture), np.minimum(2 * picture.masked, 1), 1)[..., None]
-    shown = colours * (1 - hidden) + np.asarray(mpl.colors.to_rgb(_NOTHING)) * hidden
+    hidden = np.minimum(2 * picture.masked, 1)
     alt = f"What is left of the exposure: RMS {picture.rms:.2f} per cent of the sky"
-    return _small(shown, side, alt)
+    return _covered(picture, colours, _NOTHING, hidden, side, alt)
 
 
 def mask(picture: Picture, most: float, side: int) -> Image:
     """As `thumbnail`: the exposure in grey, and what is masked of it in colour."""
     grey = 1 - 0.75 * np.clip(0.5 + picture.residual / (2 * most), 0, 1)[..., None]
-    covered = 0.75 * picture.masked[..., None]
-    shown = grey * (1 - covered) + np.asarray(mpl.colors.to_rgb(_VERMILION)) * covered
-    shown[~_known(picture)] = mpl.colors.to_rgb(_NOTHING)
-    return _small(shown, side, f"Mask over an exposure of field {picture.field + 1}")
+    alt = f"Mask over an exposure of field {picture.field + 1}"
+    return _covered(picture, grey, _VERMILION, 0.75 * picture.masked, side, alt)
+
+
+def _covered(
+    picture: Picture, colours: np.ndarray, cover: str, opacity: np.ndarray, side: int, alt: str
+) -> Image:
+    """An exposure in colours, with a cover over it; nothing where its pixels see no sky."""
+    opacity = opacity[..., None]
+    shown = colours * (1 - opacity) + np.asarray(mpl.colors.to_rgb(cover)) * opacity
+    known = np.isfinite(picture.residual) & np.isfinite(picture.masked)
+    shown[~known] = mpl.colors.to_rgb(_NOTHING)
+    image = Pillow.fromarray((255 * shown[::-1]).round().astype(np.uint8))  # row 0 below
+    image.thumbnail((side, side), Pillow.Resampling.BOX)
+    return _encoded(image, alt, quality=50)
 
 
 def colour_scale() -> str:
     """The colours of residuals as a CSS gradient, from negative to positive."""
     stops = mpl.colormaps[_DIVERGING](np.linspace(0, 1, 11))
     return f"linear-gradient(to right, {', '.join(mpl.colors.to_hex(stop) for stop in stops)})"
-
-
-def _small(colours: np.ndarray, side: int, alt: str) -> Image:
-    image = Pillow.fromarray((255 * colours[::-1]).round().astype(np.uint8))  # row 0 below
-    image.thumbnail((side, side), Pillow.Resampling.BOX)
-    return _encoded(image, alt, quality=50)
-
-
-def _known(picture: Picture) -> np.ndarray:
-    """Where there is something to show: not at the reference pixels."""
-    return np.isfinite(picture.residual) & np.isfinite(picture.masked)
 
 
 @contextmanager
@@ -263,7 +244,8 @@ def _drawn(figure: Figure, alt: str, **options: Any) -> Image:
 def _encoded(image: Pillow.Image, alt: str, **options: Any) -> Image:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", method=4, **options)
-    return Image(buffer.getvalue(), *image.size, alt)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return Image(f"data:image/webp;base64,{data}", *image.size, alt)
 
 
 def _map(

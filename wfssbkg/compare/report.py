@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import bottleneck as bn
-import matplotlib
+import matplotlib as mpl
 import numpy as np
 import yaml
 from astropy.time import Time
@@ -52,9 +52,7 @@ def write(path: Path, comparisons: list[Comparison], config: Config) -> None:
         "percentiles": PERCENTILES,
         "smoothing": config.compare.smoothing,
         "settings": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=80),
-        "versions": {"WFSSBackgrounds": __version__}
-        | versions()
-        | {"matplotlib": matplotlib.__version__},
+        "versions": {"WFSSBackgrounds": __version__, **versions(), "matplotlib": mpl.__version__},
         "dates": sorted({str(c.background.inputs.meta.get("QDATE", "")) for c in comparisons}),
         "largest": LARGEST,
     }
@@ -135,20 +133,17 @@ def _section(comparison: Comparison) -> dict[str, Any]:
 def _sheet(comparison: Comparison, side: int, most: int) -> dict[str, Any]:
     """The contact sheet and the masks of a combination, with so many exposures at most."""
     known = comparison.pictures
-    shown = [row for row in comparison.background.inputs if row["productFilename"] in known]
-    pairs = [(row, known[row["productFilename"]]) for row in shown]
+    pairs = [
+        (row, known[row["productFilename"]])
+        for row in comparison.background.inputs
+        if row["productFilename"] in known
+    ]
     accepted = [pair for pair in pairs if pair[0]["status"] == exposure_table.ACCEPTED]
+    rejected = [pair for pair in pairs if pair[0]["status"] != exposure_table.ACCEPTED]
     limit = pictures.residual_range(picture for _, picture in accepted or pairs)
     # The most telling: the rejected ones, then those that leave most.
-    chosen = sorted(
-        pairs,
-        key=lambda pair: (
-            pair[0]["status"] == exposure_table.ACCEPTED,
-            -np.nan_to_num(pair[1].rms),
-        ),
-    )[:most]
-    # The first of each field.
-    fields = {picture.field: (row, picture) for row, picture in reversed(accepted)}
+    chosen = (rejected + sorted(accepted, key=lambda pair: -np.nan_to_num(pair[1].rms)))[:most]
+    first_of_field = {picture.field: (row, picture) for row, picture in reversed(accepted)}
 
     def drawn(pairs: list[tuple], draw: Callable[..., pictures.Image]) -> list[dict[str, Any]]:
         return [
@@ -163,7 +158,7 @@ def _sheet(comparison: Comparison, side: int, most: int) -> dict[str, Any]:
         "whole": side == SIDE,
         "missing": len(pairs) - len(chosen),
         "exposures": drawn(sorted(chosen, key=lambda pair: pair[0].index), pictures.thumbnail),
-        "masks": drawn([fields[number] for number in sorted(fields)][:most], pictures.mask),
+        "masks": drawn([pair for _, pair in sorted(first_of_field.items())][:most], pictures.mask),
     }
 
 

@@ -43,26 +43,19 @@ def scores_of(
     """
     counts = counts & (noise > 0)
     counts &= np.all([np.isfinite(x) & (x != 0) for x in backgrounds.values()], axis=0)
+    y, sigma, known = (levels.subsample(image) for image in (value, noise, counts))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight = np.where(known, np.square(sigma, dtype=np.float64) ** -1, 0)
     scores, everywhere = {}, []
     for name, background in backgrounds.items():
-        everywhere.append(_subtracted(value, noise, background, counts))
+        try:
+            level = levels.fit_level(y, weight, levels.subsample(background))
+        except StepError:
+            level = np.nan
+        everywhere.append(np.float32(100) * (value / np.float32(level) - background))
         left = np.where(counts, everywhere[-1], np.nan)
         scores[name] = Score(root_mean_square(smoothed(left, settings)), *profiles(left))
     return scores, everywhere[0]
-
-
-def _subtracted(
-    value: np.ndarray, noise: np.ndarray, background: np.ndarray, counts: np.ndarray
-) -> np.ndarray:
-    """An image minus the background fitted to it, per cent of its level; NaN if it does not fit."""
-    y, sigma, x, known = (levels.subsample(image) for image in (value, noise, background, counts))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        weight = np.where(known, np.square(sigma, dtype=np.float64) ** -1, 0)
-    try:
-        level = levels.fit_level(y, weight, x)
-    except StepError:
-        return np.full(value.shape, np.nan, dtype=np.float32)
-    return np.float32(100) * (value / np.float32(level) - background)
 
 
 def smoothed(left: np.ndarray, settings: Compare) -> np.ndarray:
@@ -81,9 +74,8 @@ def smoothed(left: np.ndarray, settings: Compare) -> np.ndarray:
         NaN where a pixel does not count, or those around it fill too little of the Gaussian.
     """
     counts = np.isfinite(left)
-    mean, filled = gaussian_mean(
-        left, counts.astype(np.float32), settings.smoothing, mode="reflect"
-    )
+    weight = counts.astype(np.float32)
+    mean, filled = gaussian_mean(left, weight, settings.smoothing, mode="reflect")
     return np.where(counts & (filled > settings.known), mean, np.nan)
 
 

@@ -11,7 +11,6 @@ from astropy.io import fits
 from astropy.table import Table
 
 from wfssbkg import __version__
-from wfssbkg.errors import StepError
 from wfssbkg.files import fits_file, reference_file
 from wfssbkg.files.combined_background import Background
 from wfssbkg.layout import Folder
@@ -138,32 +137,21 @@ def read(folder: Folder) -> Comparison:
         If there is no comparison or no background, or it cannot be read.
     """
     background, filled = reference_file.read(folder.finished)
-    try:
-        with fits_file.opened(folder.comparison) as hdus:
-            fits_file.check_whole(folder.comparison, hdus)
-            return Comparison(
-                folder,
-                background,
-                filled,
-                _native(hdus["OFFICIAL"].data) if "OFFICIAL" in hdus else None,
-                hdus[0].header["OFFICIAL"],
-                {row.pop("name"): Score(**row) for row in _rows(hdus["SCORES"])},
-                {row.pop("name"): Picture(**row) for row in _rows(hdus["PICTURES"])},
-                [json.loads(row["note"]) for row in _rows(hdus["NOTES"])],
-            )
-    except StepError as error:
-        raise fits_file.unreadable(folder.comparison, error, SCRIPT) from None
+    with fits_file.product(folder.comparison, SCRIPT) as hdus:
+        return Comparison(
+            folder,
+            background,
+            filled,
+            hdus["OFFICIAL"].data if "OFFICIAL" in hdus else None,
+            hdus[0].header["OFFICIAL"],
+            {row.pop("name"): Score(**row) for row in _rows(hdus["SCORES"])},
+            {row.pop("name"): Picture(**row) for row in _rows(hdus["PICTURES"])},
+            [json.loads(row["note"]) for row in _rows(hdus["NOTES"])],
+        )
 
 
 def _rows(hdu: fits.BinTableHDU) -> list[dict[str, Any]]:
-    return [{name: _native(row[name]) for name in hdu.data.names} for row in hdu.data]
-
-
-def _native(value: Any) -> Any:
-    """An array in native byte order; a number or a text as it is in Python."""
-    if isinstance(value, np.ndarray):
-        return value.astype(value.dtype.newbyteorder("="))
-    return value.item() if isinstance(value, np.generic) else value
+    return [dict(zip(hdu.data.names, row, strict=True)) for row in hdu.data]
 
 
 def write_image(path: Path, image: np.ndarray) -> None:

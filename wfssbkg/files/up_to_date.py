@@ -11,7 +11,7 @@ from astropy.table import Table
 from wfssbkg import config
 from wfssbkg.errors import StepError
 from wfssbkg.files import exposure_table, fits_file
-from wfssbkg.layout import Combination
+from wfssbkg.layout import Combination, Folder
 
 # The sections of the config that bear on each kind of file.
 MASKED = ("mask",)
@@ -107,6 +107,16 @@ def check_made_with(
             f"{path} was made with other settings than the config has: {', '.join(others)}. "
             f"Run {run} first"
         )
+
+
+def check(
+    path: Path, settings: config.Config, sections: Iterable[str], folder: Folder, run: str
+) -> str:
+    """As `check_made_with`; returns why the folder's combined background is `outdated`, or ''."""
+    check_made_with(path, settings, sections, folder.combination, run)
+    if not folder.table.exists():
+        return ""
+    return outdated(folder.background, exposure_table.read(folder.table))
 
 
 def outdated(background: Path, table: Table) -> str:
