@@ -29,6 +29,17 @@ def test_median_equals_numpys(n, seed, missing):
     np.testing.assert_array_equal(number, np.isfinite(values).sum(axis=0))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("wild", [np.inf, -np.inf, 1e25])
+def test_a_value_beyond_all_measure_does_not_count(wild):
+    values, noise = stack(24, missing=0)
+    expected = average.weighted_mean(values[:-1], noise[:-1], 8.0)
+    values[-1] = wild
+    found = average.weighted_mean(values, noise, 8.0)
+    for image, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(image, other, rtol=1e-6)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 15, 24])
 def test_uncertainty_of_the_median_is_calibrated(n):
     rng = np.random.default_rng(n)

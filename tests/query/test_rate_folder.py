@@ -57,6 +57,12 @@ def test_local_files_are_decided_on_their_headers(local):
     assert {path: path.stat().st_mtime_ns for path in local.rglob("*")} == before
 
 
+def test_what_mast_withholds_does_not_matter_for_the_users_own_files(local):
+    write_rate(local / rate_name(2), ISSTALE=True, DATAURI="elsewhere")
+    _, table = search_local(local)
+    assert exposure_table.fates(table)[exposure_table.ACCEPTED] == [rate_name(1), rate_name(2)]
+
+
 def test_the_pointing_of_the_aperture_counts_before_that_of_the_target(local):
     with fits.open(local / rate_name(1), mode="update") as hdus:
         hdus["SCI"].header.update(RA_REF=11.0, DEC_REF=21.0)

@@ -28,6 +28,7 @@ def decide(*rows, combination=GR150C, **query):
         ({"isRestricted": "true"}, "not public: restricted"),
         ({"publicReleaseDate_mjd": 99999.0}, "not public: until 2132-08-31"),
         ({"publicReleaseDate_mjd": "99999"}, "not public: until"),
+        ({"publicReleaseDate_mjd": 1e9}, "not public: until"),
         ({"publicReleaseDate_mjd": None, "publicReleaseDate": "2132-08-31T00:00:00"}, "not public"),
         ({"publicReleaseDate_mjd": None, "publicReleaseDate": "/Date(5133369600000)/"}, "until 21"),
         ({"isStale": 1}, "superseded"),

@@ -4,7 +4,7 @@ import bottleneck as bn
 import numpy as np
 from astropy.stats import sigma_clip
 
-BLOCK = 8192  # pixels
+BLOCK = 8192  # pixels; what fits into the cache of the processor takes a fraction of the time
 
 
 def shares(information: np.ndarray) -> np.ndarray:
@@ -94,9 +94,9 @@ def weighted_mean(
     pi/2 / sum(1/noise^2).
     """
     flat = values.reshape(len(values), -1), noise.reshape(len(noise), -1)
-    # In blocks that fit into the cache of the processor, which takes a fraction of the time.
     blocks = (np.s_[:, k : k + BLOCK] for k in range(0, flat[0].shape[1], BLOCK))
-    parts = [_mean_of_pixels(*(image[block] for image in flat), clip_sigma) for block in blocks]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        parts = [_mean_of_pixels(*(image[block] for image in flat), clip_sigma) for block in blocks]
     return tuple(
         np.concatenate(part).reshape(values.shape[1:]) for part in zip(*parts, strict=True)
     )
@@ -107,14 +107,14 @@ def _mean_of_pixels(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """As `weighted_mean`, of (n, pixels) arrays."""
     value, weight = values.copy(), np.isfinite(values) / noise
-    for image in (value, weight):
-        bn.replace(image, np.nan, 0)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        # A median is within a standard deviation of the mean with the same weights. In most
-        # pixels this shows that there is no outlier, without the median, which takes longer.
-        total = weight.sum(axis=0)
-        off = value - np.einsum("ij,ij->j", value, weight) / total
-        most = np.abs(off) + np.sqrt(np.einsum("ij,ij,ij->j", off, off, weight) / total)
+    bn.replace(weight, np.nan, 0)
+    for unknown in (np.nan, np.inf, -np.inf):
+        bn.replace(value, unknown, 0)
+    # A median is within a standard deviation of the mean with the same weights. In most pixels
+    # this shows that there is no outlier, without the median, which takes longer.
+    total = weight.sum(axis=0)
+    off = value - np.einsum("ij,ij->j", value, weight) / total
+    most = np.abs(off) + np.sqrt(np.einsum("ij,ij,ij->j", off, off, weight) / total)
     doubtful = (most * weight > clip_sigma).any(axis=0)
     weight[:, doubtful] = _without_outliers(value[:, doubtful], weight[:, doubtful], clip_sigma)
     inverse = weight**2

@@ -46,7 +46,7 @@ def average(
     for image in (weights, product):
         bn.replace(image, np.nan, 0)
     size = pixels(along_x=along_x)
-    total, information = summed(product, size), summed(weights, size)
+    total, information = (summed(x, size) for x in (product, weights))  # few enough for float32
     information[information == 0] = np.nan
     return total / information, information**-0.5
 

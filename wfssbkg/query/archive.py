@@ -33,7 +33,7 @@ COLUMNS = (
 _PRODUCTS = "mast:JWST/product/"
 _SERVICE = "Mast.Jwst.Filtered.Niriss"
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MJD_ZERO = datetime(1858, 11, 17, tzinfo=UTC)
+_UNIX_EPOCH_MJD = 40587
 _TRUE = ("true", "t", "1", "yes", "y")
 
 
@@ -234,17 +234,18 @@ def _withheld(row: Mapping[str, str]) -> str:
 
 def _release(row: Mapping[str, str]) -> datetime:
     """When the file becomes public; long ago if MAST does not say."""
-    text, mjd = row["publicReleaseDate"], _number(row["publicReleaseDate_mjd"])
+    text = row["publicReleaseDate"]
+    days = _number(row["publicReleaseDate_mjd"]) - _UNIX_EPOCH_MJD
+    # As MAST's portal writes dates: /Date(1725884414840)/, in ms.
+    if math.isnan(days) and (milliseconds := re.fullmatch(r"/Date\((-?[0-9]{1,15})\)/", text)):
+        days = int(milliseconds[1]) / 86_400_000
+    if math.isfinite(days):
+        return _UNIX_EPOCH + timedelta(days=min(max(days, 0), 2_900_000))  # datetime ends in 9999
     try:
-        if math.isfinite(mjd):
-            return _MJD_ZERO + timedelta(days=mjd)
-        # As MAST's portal writes dates: /Date(1725884414840)/, in ms.
-        if milliseconds := re.fullmatch(r"/Date\((-?[0-9]+)\)/", text):
-            return _UNIX_EPOCH + timedelta(milliseconds=int(milliseconds[1]))
         date = datetime.fromisoformat(text)
-        return date.replace(tzinfo=date.tzinfo or UTC)
-    except (ValueError, OverflowError):  # no date, or not of the years 1 to 9999
+    except ValueError:
         return _UNIX_EPOCH
+    return date.replace(tzinfo=date.tzinfo or UTC)
 
 
 def _pointing(row: Mapping[str, str]) -> tuple[float, float]:

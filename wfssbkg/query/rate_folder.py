@@ -6,7 +6,7 @@ from typing import Any
 
 from wfssbkg.errors import ConfigError, StepError, printable
 from wfssbkg.files import rate
-from wfssbkg.files.exposure_table import FAILED
+from wfssbkg.files.exposure_table import ACCEPTED, FAILED
 from wfssbkg.files.fits_file import opened
 from wfssbkg.layout import Combination
 from wfssbkg.query import archive
@@ -52,7 +52,8 @@ def search(folder: Path, combinations: Sequence[Combination]) -> archive.SearchR
             other = found[path.name]["dataURI"]
             result.refused.append(f"{path}: the same name as {other}")
         else:
-            exposure["dataURI"] = str(path)
+            # Whatever its header says, MAST has no say in a file of the user's own.
+            exposure |= {"dataURI": str(path), "status": ACCEPTED, "reason": ""}
             try:
                 rate.check(path)
             except StepError as error:
