@@ -12,6 +12,8 @@ In the end, write one report of all combinations, and a table of their figures.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wfssbkg import layout
 from wfssbkg.combine.background import WORKER_GB
 from wfssbkg.compare import comparison, cross_validation, figures, report
@@ -40,6 +42,7 @@ def main() -> int:
 def compare_background(run: Run, folder: Folder) -> None:
     """Compare the finished background of a combination, unless that has been done."""
     first = "makeMask.py, makeBackgrounds.py and finalizeBackgrounds.py"
+    run = replace(run, config=comparison.settled(run.config, folder))
     outdated = up_to_date.check(folder.finished, run.config, up_to_date.FINISHED, folder, first)
     messages.warn(outdated)
     if not run.overwrite and comparison.is_current(run.config, folder):

@@ -11,6 +11,7 @@ Next: compareBackgrounds.py.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from astropy.io.fits import Header
@@ -19,6 +20,7 @@ from wfssbkg import pipeline
 from wfssbkg.files import (
     combined_background,
     exposure_table,
+    flicker_noise,
     lock,
     masked_exposure,
     reference_file,
@@ -44,8 +46,11 @@ def main() -> int:
 def finish_background(run: Run, folder: Folder) -> None:
     """Write both finished files of a combination, unless they are there."""
     combined = combined_background.read(folder.background)
+    run = replace(run, config=flicker_noise.settled(run.config, combined.inputs))
     accepted = exposure_table.fates(combined.inputs)[exposure_table.ACCEPTED]
     messages.warn_of_unusual_filter(folder.combination, len(accepted))
+    few = messages.of_few_pointings(combined.pointings.max(), run.config.combine.minimum_pointings)
+    messages.warn(few)
     first = "makeMask.py and makeBackgrounds.py"
     outdated = up_to_date.check(folder.background, run.config, up_to_date.COMBINED, folder, first)
     messages.warn(outdated)
@@ -69,16 +74,20 @@ def finish_background(run: Run, folder: Folder) -> None:
             exposure=exposure,
             inputs=combined.inputs,
             author=run.config.finalize.author,
-            history=reference_header.history(combined.inputs, used, settings),
+            used=used,
+            settings=settings,
             flat_is_out=finished is flat_out,
         )
-        header.update(used)
+        header.extend([("HISTORY", few)] * bool(few))
         write(run, path, finished, header)
 
 
 def write(run: Run, path: Path, finished: Background, header: Header) -> None:
     """Write one of the finished files."""
-    dq = finish.flags(finished, fewest=run.config.combine.minimum_exposures)
+    settings = run.config.combine
+    dq = finish.flags(
+        finished, fewest=settings.minimum_exposures, pointings=settings.minimum_pointings
+    )
     finished.inputs = exposure_table.without_folders(finished.inputs)
     settings = reference_header.all_settings(run.config)
     reference_file.write(path, finished, dq, header, settings)

@@ -18,7 +18,7 @@ import numpy as np
 
 from wfssbkg.combine import background, selection
 from wfssbkg.detector import science_pixels
-from wfssbkg.files import combined_background, exposure_table, lock, up_to_date
+from wfssbkg.files import combined_background, exposure_table, flicker_noise, lock, up_to_date
 from wfssbkg.files.combined_background import Background
 from wfssbkg.layout import Folder
 from wfssbkg.run import command_line, messages
@@ -36,8 +36,8 @@ def main() -> int:
 
 def make_background(run: Run, folder: Folder) -> None:
     """Make the combined background of a combination, unless it is there."""
-    workers, config = run.workers, run.config
     table = exposure_table.read(folder.table)
+    workers, config = run.workers, flicker_noise.settled(run.config, table)
     names = selection.candidates(table, folder)
     messages.warn_of_unusual_filter(folder.combination, len(names))
     settings = up_to_date.bearing(config, up_to_date.COMBINED, folder.combination)
@@ -49,18 +49,24 @@ def make_background(run: Run, folder: Folder) -> None:
     combined = background.combine_exposures(workers, config, table, exposures, shared)
     exposure_table.write(table, folder.table)
     combined_background.write(folder.background, combined, settings=settings)
-    report(folder, combined, len(exposures))
+    report(run, folder, combined, len(exposures))
+    messages.warn_some(selection.common_reasons(table))
 
 
-def report(folder: Folder, combined: Background, exposures: int) -> None:
+def report(run: Run, folder: Folder, combined: Background, exposures: int) -> None:
     """Say what the background is made of."""
-    empty = combined.number[science_pixels(combined.sci.shape)] == 0
+    science = science_pixels(combined.sci.shape)
+    empty = combined.number[science] == 0
     uncertainty = np.nanmedian(combined.err[::3, ::3])
     messages.say(f"{exposures} exposures combined into {folder.background}")
     messages.say(
         f"median uncertainty {uncertainty:.2%} per pixel; "
         f"{empty.mean():.2%} of the pixels have no data"
     )
+    fewest = run.config.combine.minimum_pointings
+    same = (combined.pointings[science] < fewest) & ~empty
+    messages.say(f"{same.mean():.2%} of the pixels have fewer than {fewest} distinct pointings")
+    messages.warn(messages.of_few_pointings(combined.pointings.max(), fewest))
 
 
 if __name__ == "__main__":

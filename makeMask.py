@@ -2,7 +2,8 @@
 """Step 2 of 5: flat-field every exposure and mask its sources.
 
 For each accepted exposure of the exposure table (run queryData.py first):
-  1. flat-field it with the JWST pipeline,
+  1. flat-field it with the JWST pipeline, and clean its 1/f noise before, if that is to be
+     (mask.flicker_noise) and stage 1 did not,
   2. measure a rudimentary background with sep,
   3. detect sources on the image minus that background,
   4. mask all of them, and write the masked exposure.
@@ -22,7 +23,7 @@ from astropy.table import Table
 from wfssbkg.errors import StepError
 from wfssbkg.files import exposure_table, lock, up_to_date
 from wfssbkg.layout import Folder
-from wfssbkg.mask import combination, wfss_mask
+from wfssbkg.mask import combination, kind, wfss_mask
 from wfssbkg.run import command_line, messages
 from wfssbkg.run.command_line import ALL_DONE, SOME_FAILED, Run
 
@@ -50,10 +51,13 @@ def main() -> int:
 def mask_combination(run: Run, folder: Folder) -> None:
     """Mask every accepted exposure of a combination that is not masked yet."""
     table = exposure_table.read(folder.table)
+    run = kind.settle(run, folder, table)
     work = combination.sort_out(run, folder, table)
     at_hand = len(work.done) + len(work.wanted) + len(work.gone)
     messages.warn_of_unusual_filter(folder.combination, at_hand)
     combination.note_done(table, folder, work.done)
+    if work.wanted:
+        combination.check_references(run, table, work.wanted)
     failed = combination.mask_all(run, folder, table, work.wanted)
     if not run.config.query.keep_rates:
         combination.remove_rates(table, folder, [*work.done, *work.wanted])
@@ -65,9 +69,10 @@ def mask_combination(run: Run, folder: Folder) -> None:
             + (", with --overwrite as well" if run.overwrite else "")
         )
     report_fractions(table)
+    combination.note_flats(table, folder)
     if work.wanted:
         combination.keep_flat(run, folder, table)
-    messages.warn(up_to_date.outdated(folder.background, table))
+    messages.warn(up_to_date.outdated(folder, table))
 
 
 def report(work: combination.Work, failed: int) -> None:

@@ -5,8 +5,9 @@ For each combination of grating and blocking filter in the config:
   1. find every rate exposure, all combinations with one request,
   2. leave out those with the wrong readout, subarray or programme, and those not public,
   3. leave out those with a bright star of Gaia nearby,
-  4. download the others, or what is missing of them,
-  5. write the exposure table: what was found, what was left out and why.
+  4. download the others: what is missing of them, or what the archive has processed again,
+  5. look at their headers: leave out what was processed further, or has a bright star nearby,
+  6. write the exposure table: what was found, what was left out and why.
 With query.source set to a folder, the rate files in it are used where they are.
 Next: makeMask.py.
 """
@@ -19,9 +20,9 @@ import numpy as np
 from astropy.table import Table
 
 from wfssbkg.errors import StepError
-from wfssbkg.files import exposure_table, lock, up_to_date
+from wfssbkg.files import exposure_table, flicker_noise, lock, up_to_date
 from wfssbkg.layout import Folder, star_catalog
-from wfssbkg.query import archive, download, gaia, rate_folder, selection, stars
+from wfssbkg.query import archive, download, gaia, headers, rate_folder, selection, stars
 from wfssbkg.run import command_line, messages
 
 
@@ -34,13 +35,18 @@ def main() -> int:
         with run.attempt(folder), lock.hold(folder.lock):
             table = select(found, bright_stars, folder, run)
             exposure_table.write(table, folder.table)
-            masked = up_to_date.bearing(run.config, up_to_date.MASKED, folder.combination)
+            settled = flicker_noise.settled(run.config, table)
+            masked = up_to_date.bearing(settled, up_to_date.MASKED, folder.combination)
             downloads = download.download(
                 table, folder, run.config.query, overwrite=run.overwrite, mask_settings=masked
             )
+            headers.note(table, folder)
+            # Again, for those whose pointings only the headers told.
+            stars.exclude(table, bright_stars, radius=run.config.query.star_radius)
+            flicker_noise.exclude(table, run.config.mask.flicker_noise)
             exposure_table.write(table, folder.table)
-            report(table, downloads)
-            messages.warn(up_to_date.outdated(folder.background, table))
+            report(table, downloads, found, folder)
+            messages.warn(up_to_date.outdated(folder, table))
     return run.exit_status()
 
 
@@ -54,9 +60,8 @@ def find_exposures(run: command_line.Run) -> archive.SearchResult:
     else:
         messages.announce(f"Searching {query.source}")
         found = rate_folder.search(Path(query.source), combinations)
-    messages.say(
-        f"{len(found.exposures)} exposures of these combinations, {found.others} other files"
-    )
+    number, others = len(found.exposures), found.others.total()
+    messages.say(f"{number} exposures of these combinations, {others} other files")
     messages.warn_some([f"refused: {refused}" for refused in found.refused])
     missing = set(query.exposures or ()) - {row["productFilename"] for row in found.exposures}
     messages.warn_some(
@@ -85,31 +90,29 @@ def select(
 ) -> Table:
     """The exposure table of a combination: which exposures to take, and why not the others."""
     table = selection.select(found, folder.combination, run.config.query)
-    if bright_stars is not None:
-        stars.exclude(table, bright_stars, radius=run.config.query.star_radius)
-    at_hand = np.count_nonzero(table["status"] == exposure_table.ACCEPTED)
+    table = selection.with_earlier_results(table, found, folder, overwrite=run.overwrite)
+    stars.exclude(table, bright_stars, radius=run.config.query.star_radius)
+    at_hand = np.count_nonzero(table["status"] != exposure_table.EXCLUDED)
     messages.warn_of_unusual_filter(folder.combination, at_hand)
-    return selection.with_earlier_results(table, folder, overwrite=run.overwrite)
+    return table
 
 
-def report(table: Table, downloads: download.Downloads) -> None:
+def report(
+    table: Table, downloads: download.Downloads, found: archive.SearchResult, folder: Folder
+) -> None:
     """Say what was found, left out and why, and downloaded."""
+    if not len(table):
+        raise StepError(found.nothing_of(folder.combination))
     messages.say(selection.describe(table))
+    messages.warn_some(selection.doubts(table))
     failed = table[table["status"] == exposure_table.FAILED]
     messages.warn_some([f"{row['productFilename']}: {row['reason']}" for row in failed])
-    if downloads.downloaded or downloads.failed:
-        size = download.size_in_words(downloads.size)
-        messages.say(
-            f"{downloads.downloaded} downloaded ({size}), {downloads.present} there already"
-        )
-    elif downloads.present:
-        messages.say(f"nothing to download: {downloads.present} there already")
+    messages.say(downloads.describe())
     if downloads.failed:
-        messages.warn(
-            f"{downloads.failed} could not be downloaded: run queryData.py again to retry"
-        )
-    if not downloads.downloaded + downloads.present:
-        raise StepError("no exposure can be used. The reasons stand above and in the table")
+        messages.warn(f"{downloads.failed} could not be downloaded: run queryData.py again")
+    if not np.any(table["status"] == exposure_table.ACCEPTED):
+        reasons = "; ".join(selection.reasons(table))
+        raise StepError(f"no exposure can be used: {reasons}. See {folder.table}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from wfssbkg.combine.exposure import Exposure, measure
 from wfssbkg.compare import comparison, cross_validation, residual
 from wfssbkg.compare.cross_validation import CombinedExposures
 from wfssbkg.detector import science_pixels
-from wfssbkg.files import lock
+from wfssbkg.files import flicker_noise, lock
 from wfssbkg.files.combined_background import Background
 from wfssbkg.files.comparison_file import OUT, Comparison, write_image
 from wfssbkg.finalize import finish
@@ -156,7 +156,7 @@ def refined_without(
     workers: Workers, settings: config.Config, place: Folder, names: list[str], inputs: Table
 ) -> tuple[np.ndarray, np.ndarray]:
     """The bins of a background of some exposures, all from the start; and it, finished."""
-    table = inputs.copy()
+    table, settings = inputs.copy(), flicker_noise.settled(settings, inputs)
     members = background.normalise(workers, settings, place, table, names)
     members, shared = background.refine(workers, settings, place, table, members)
     sky, *_ = stack.combine_all(workers, settings.combine, members, shared, binned=True)

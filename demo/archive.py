@@ -17,10 +17,11 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.time import Time, TimeDelta
-from stdatamodels.jwst.datamodels import ImageModel
+from jwst.clean_flicker_noise import CleanFlickerNoiseStep
+from stdatamodels.jwst.datamodels import FlatModel, ImageModel
 
 from demo import detector, optics, scene
-from demo.catalog import CAL_VERSION, up_to_date, write_catalog
+from demo.catalog import reprocess, up_to_date, write_catalog
 from demo.crds_cache import CONTEXT
 from demo.exposures import (
     CLUSTER_DENSITY,
@@ -36,6 +37,7 @@ __all__ = [
     "Exposure",
     "accuracy_exposures",
     "demo_exposures",
+    "reprocess",
     "simulate_archive",
     "simulate_exposure",
     "truth_background",
@@ -43,7 +45,15 @@ __all__ = [
 
 RECIPE_KEYWORD = "SIMRECIP"
 PERSISTENT_DENSITY = 1500.0  # stars per arcmin^2 in the crowded field that leaves an afterglow
-NIRISS_CENTRE = (-289.966976, -697.723326)  # arcsec, V2 and V3 of NIS_CEN in the SIAF
+# As in rate files of 2022 to 2026: V2 and V3 of the reference point in arcsec, and the angle of the
+# detector's y axis from V3 in deg.
+REFERENCE_POINT = (-291.219, -698.181)
+V3_ANGLE = 0.56987
+# Of the pipeline's step, as far as they are known for WFSS: STScI's own tool for it, and the step
+# with this method, fit a smooth background to the flat-fielded image and clean whole columns.
+CLEANING = {"skip": False, "background_method": "model", "apply_flat_field": True}
+# Position of the filter wheel in deg (NIRISS team, GRISMCONF V5); of CLEAR, nobody asks.
+WHEEL = {"GR150C": 354.32, "GR150R": 33.6}
 
 
 def _direct_images(
@@ -138,14 +148,26 @@ def simulate_exposure(
     model.err, model.dq = rate.err, rate.dq
     model.var_poisson, model.var_rnoise = rate.var_poisson, rate.var_rnoise
     _describe(model, spec, npix)
+    if spec.cleaning == "COMPLETE":
+        return _cleaned(model, npix, instrument)
     return model
+
+
+def _cleaned(model: ImageModel, npix: int, instrument: int) -> ImageModel:
+    """An exposure without 1/f noise, as stage 1 leaves it since build 12.3; here after the fit."""
+    flat, *_ = detector.reference_flat(npix, model.meta.instrument.pupil, instrument)
+    step = CleanFlickerNoiseStep(**CLEANING)
+    with FlatModel(data=flat) as reference:
+        reference.update(model, only="PRIMARY")  # its size and detector
+        step.override_flat = reference
+        return step.process(model)  # `run` asks CRDS for its context
 
 
 def _telescope_axis(spec: Exposure) -> tuple[float, float]:
     """RA and Dec, in deg, of the telescope's own axis, which is 12.6 arcmin from the detector."""
     centre = SkyCoord(spec.ra, spec.dec, unit="deg")
-    v2, v3 = NIRISS_CENTRE
-    angle = np.degrees(np.arctan2(-v2, -v3)) + spec.roll
+    v2, v3 = REFERENCE_POINT
+    angle = np.degrees(np.arctan2(-v2, -v3)) + spec.roll - V3_ANGLE
     axis = centre.directional_offset_by(angle * u.deg, np.hypot(v2, v3) * u.arcsec)
     return axis.ra.deg, axis.dec.deg
 
@@ -156,16 +178,19 @@ def _describe(model: ImageModel, spec: Exposure, npix: int) -> None:
     meta.telescope = "JWST"
     meta.filename = spec.filename
     meta.bunit_data = meta.bunit_err = "DN/s"
-    meta.calibration_software_version = CAL_VERSION
+    meta.calibration_software_version = spec.cal_version
     meta.ref_file.crds.context_used = CONTEXT
     meta.program.pi_name = "Simulated"
     meta.program.title = "Simulated NIRISS WFSS archive"
     for step in ("dq_init", "saturation", "superbias", "refpix", "linearity", "dark_sub"):
         setattr(meta.cal_step, step, "COMPLETE")
     meta.cal_step.jump = meta.cal_step.ramp_fit = meta.cal_step.gain_scale = "COMPLETE"
+    if spec.cleaning:
+        meta.cal_step.clean_flicker_noise = spec.cleaning
 
     meta.instrument.name, meta.instrument.detector = "NIRISS", "NIS"
     meta.instrument.filter, meta.instrument.pupil = spec.grating, spec.filter
+    meta.instrument.filter_position = WHEEL.get(spec.grating)
 
     start = Time(spec.date, format="mjd")
     duration = TimeDelta(spec.exposure_time, format="sec")
@@ -199,24 +224,36 @@ def _describe(model: ImageModel, spec: Exposure, npix: int) -> None:
     # Readout directions of NIRISS in the science frame.
     subarray.fastaxis, subarray.slowaxis = -2, -1
 
-    meta.target.ra, meta.target.dec = spec.field_ra, spec.field_dec
+    meta.target.ra, meta.target.dec = spec.target
     meta.target.catalog_name = f"FIELD-{spec.field}"
+    meta.visit.type = spec.visit_type
+    meta.visit.engdb_pointing_quality = "CALCULATED_TR_202105"
+    meta.guidestar.gs_pcs_mode = "FINEGUIDE"
     meta.aperture.name = "NIS_CEN"
-    meta.aperture.position_angle = meta.pointing.pa_v3 = spec.roll
+    meta.aperture.position_angle = spec.roll
+    meta.pointing.pa_v3 = spec.roll - V3_ANGLE
     meta.pointing.ra_v1, meta.pointing.dec_v1 = _telescope_axis(spec)
-    wcs = scene.pointing_wcs(spec.ra, spec.dec, spec.roll, npix).wcs
     info = meta.wcsinfo
+    info.ra_ref, info.dec_ref = spec.ra, spec.dec
+    info.roll_ref = (spec.roll - V3_ANGLE) % 360
+    info.v3yangle, info.vparity = V3_ANGLE, -1
+    info.v2_ref, info.v3_ref = REFERENCE_POINT
+    info.s_region = footprint(spec, npix)
+    meta.coordinates.reference_frame = "ICRS"
+    if spec.grating == "CLEAR":
+        _add_world_coordinates(info, spec, npix)
+
+
+def _add_world_coordinates(info: object, spec: Exposure, npix: int) -> None:
+    """Fill in the FITS world coordinates; the archive's files of spectra have none."""
+    wcs = scene.pointing_wcs(spec.ra, spec.dec, spec.roll, npix).wcs
     info.wcsaxes = 2
     info.ctype1, info.ctype2 = wcs.ctype
     info.cunit1 = info.cunit2 = "deg"
     info.crpix1, info.crpix2 = map(float, wcs.crpix)
-    info.crval1, info.crval2 = info.ra_ref, info.dec_ref = spec.ra, spec.dec
+    info.crval1, info.crval2 = spec.ra, spec.dec
     info.cdelt1, info.cdelt2 = map(float, wcs.cdelt)
     (info.pc1_1, info.pc1_2), (info.pc2_1, info.pc2_2) = wcs.pc.tolist()
-    info.roll_ref, info.v3yangle, info.vparity = spec.roll, 0.0, -1
-    info.v2_ref, info.v3_ref = NIRISS_CENTRE
-    info.s_region = footprint(spec, npix)
-    meta.coordinates.reference_frame = "ICRS"
 
 
 def truth_background(
@@ -240,6 +277,41 @@ def truth_background(
     colours = [spec.sky_colour for spec in exposures if spec.contamination is None]
     colour = float(np.mean(colours)) if colours else 0.0
     return optics.sky_background(first.grating, first.filter, npix, colour, instrument=instrument)
+
+
+def cleaned_truth(
+    exposures: list[Exposure], npix: int, instrument: int = DEFAULT_INSTRUMENT
+) -> np.ndarray:
+    """The background of exposures whose 1/f noise was cleaned: what the step leaves of the sky.
+
+    The step takes sharp structure of the sky along with the noise. How much depends on the noise:
+    without any, that structure stands out, and the step leaves it alone as if it were a source. So
+    this is the mean of what it takes from the sky with the noise of each exposure.
+
+    Parameters
+    ----------
+    exposures, npix, instrument
+        As for `truth_background`.
+
+    Returns
+    -------
+    ndarray, float64, shape (npix, npix)
+        Without flat field and noise; median 1 over the non-reference pixels.
+    """
+    sky, taken = truth_background(exposures, npix, instrument), []
+    for spec in [spec for spec in exposures if spec.contamination is None]:
+        rng = np.random.default_rng([spec.program, spec.field, spec.dither, 3])
+        light = (spec.sky_level * sky).astype(np.float32)
+        options = spec.filter, spec.exposure_time, spec.readpatt, rng
+        error = np.nan_to_num(detector.expose(light, *options, instrument=instrument).err)
+        flat = detector.true_flat(npix, spec.filter, instrument)
+        model = ImageModel((light * flat + rng.normal(0, error)).astype(np.float32))
+        model.dq = np.where(detector.reference_pixels(npix), detector.FLAG["DO_NOT_USE"], 0)
+        _describe(model, spec, npix)
+        noise = model.data - _cleaned(model, npix, instrument).data
+        taken.append(noise / (flat * spec.sky_level))
+    cleaned = sky - np.mean(taken, axis=0)
+    return cleaned / np.median(cleaned[~detector.reference_pixels(npix)])
 
 
 @lru_cache(maxsize=1)

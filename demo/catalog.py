@@ -7,23 +7,28 @@ numbers are strings.
 
 import hashlib
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 from astropy.coordinates import SkyCoord
+from astropy.io import fits
 
 from demo.crds_cache import CONTEXT
 from demo.exposures import Exposure, footprint, star_position
 from demo.optics import FILTERS
 
-CAL_VERSION = "1.20.2"
 RANDOM_STARS = 400
 CLEAR_RADIUS = 3.0  # arcmin; no random star is so near to a clean field
 PROPER_MOTION = (240.0, -175.0)  # mas/yr in RA cos Dec and Dec, of the contaminating stars
 GAIA_EPOCH = 57388.0  # MJD of 2016.0
 PROPRIETARY_DAYS = 365.0
-MJD_OF_UNIX_EPOCH = 40587.0
 FILE_SIZE = 84_000_000  # bytes; of files that exist only in the catalogue
+
+
+def _iso(mjd: float) -> str:
+    """A date as the service writes it."""
+    return (datetime(1858, 11, 17) + timedelta(days=mjd)).isoformat(timespec="milliseconds")
 
 
 def _mast_row(spec: Exposure, npix: int) -> dict:
@@ -41,20 +46,25 @@ def _mast_row(spec: Exposure, npix: int) -> dict:
         "subarray": spec.subarray,
         "effinttm": spec.exposure_time,
         "effexptm": spec.exposure_time,
-        "targ_ra": spec.field_ra,
-        "targ_dec": spec.field_dec,
-        "s_region": footprint(spec, npix),
+        "targ_ra": spec.target[0],
+        "targ_dec": spec.target[1],
+        # Of pure parallels, the service knew neither target nor footprint for years.
+        "s_region": None if spec.parallel else footprint(spec, npix),
         "date_obs_mjd": spec.date,
         "expstart": spec.date,
-        "program": str(spec.program),
+        "program": spec.program,
+        "category": "GO",
         "pi_name": "Simulated",
         "pcs_mode": "FINEGUIDE",
+        "visitype": spec.visit_type,
+        "engqlptg": "CALCULATED_TR_202105",
+        "eng_qual": "OK",
         "crds_ctx": CONTEXT,
-        "cal_ver": CAL_VERSION,
+        "cal_ver": spec.cal_version,
         "dataURI": f"mast:JWST/product/{spec.filename}",
         "fileSize": FILE_SIZE,
         "checksum": None,
-        "publicReleaseDate": f"/Date({round((release - MJD_OF_UNIX_EPOCH) * 86400_000)})/",
+        "publicReleaseDate": _iso(release),
         "publicReleaseDate_mjd": release,
         "isRestricted": False,
         "isStale": False,
@@ -87,13 +97,13 @@ def _decoys(rows: list[dict], clean: list[dict]) -> list[dict]:
         """An exposure that is not in the archive."""
         row = clean[number % len(clean)]
         root = f"jw{80000 + number:05d}001001_02101_00001"
-        program = str(80000 + number)
+        program = 80000 + number
         return _renamed(row, f"{root}_nis_rate.fits", fileSetName=root, program=program, **changes)
 
     later = 70000.0
     not_public = {
         "publicReleaseDate_mjd": later,
-        "publicReleaseDate": f"/Date({round((later - MJD_OF_UNIX_EPOCH) * 86400_000)})/",
+        "publicReleaseDate": _iso(later),
     }
     decoys += [
         other(1, isRestricted=True, **not_public),
@@ -162,7 +172,7 @@ def write_catalog(path: Path, recipe: str, exposures: list[Exposure], npix: int,
         row["fileSize"], row["checksum"] = len(content), hashlib.md5(content).hexdigest()
         # The service leaves out footprints at times, and gives some numbers as strings.
         if number % 5 == 2:
-            row["s_region"] = None
+            row["s_region"] = None  # the target stays
         if number % 4 == 1:
             for key in ("effinttm", "targ_ra", "targ_dec", "fileSize"):
                 row[key] = str(row[key])
@@ -175,6 +185,40 @@ def write_catalog(path: Path, recipe: str, exposures: list[Exposure], npix: int,
     temporary = path.with_suffix(".partial")
     temporary.write_text(json.dumps(catalog, indent=1))
     temporary.replace(path)
+
+
+def reprocess(
+    path: Path, filename: str, *, cal_version: str = "1.21.0", context: str = "jwst_9002.pmap"
+) -> bool:
+    """
+    Let the archive reprocess a file: the same name and size, but another version.
+
+    Parameters
+    ----------
+    path : Path
+        The catalogue, beside the files.
+    filename : str
+        The rate file.
+    cal_version, context : str
+        Of the new version: CAL_VER and CRDS_CTX, as long as those before.
+
+    Returns
+    -------
+    bool
+        False if that has been done already.
+    """
+    file = path.parent / filename
+    with fits.open(file, mode="update") as hdus:
+        if hdus[0].header["CAL_VER"] == cal_version:
+            return False
+        hdus[0].header["CAL_VER"], hdus[0].header["CRDS_CTX"] = cal_version, context
+    catalog = json.loads(path.read_text())
+    for row in catalog["exposures"]:
+        if row["filename"] == filename:
+            row["checksum"] = hashlib.md5(file.read_bytes()).hexdigest()
+            row["cal_ver"], row["crds_ctx"] = cal_version, context
+    path.write_text(json.dumps(catalog, indent=1))
+    return True
 
 
 def up_to_date(path: Path, recipe: str) -> bool:

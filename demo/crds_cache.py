@@ -33,6 +33,7 @@ ABSENT_TYPES = (
     "FFLAT",
     "SFLAT",
     "PARS-BACKGROUNDSTEP",
+    "PARS-CLEANFLICKERNOISESTEP",
     "PARS-FLATFIELDSTEP",
     "WAVELENGTHRANGE",
 )
@@ -81,7 +82,12 @@ def official_background(
 
 
 def _describe(
-    model: JwstDataModel, reftype: str, exp_type: str, grating: str, filter_name: str
+    model: JwstDataModel,
+    reftype: str,
+    exp_type: str,
+    grating: str,
+    filter_name: str,
+    use_after: str = USE_AFTER,
 ) -> None:
     """Fill in the metadata of a reference file and the definition of its flags."""
     meta = model.meta
@@ -94,7 +100,7 @@ def _describe(
     meta.subarray.xstart = meta.subarray.ystart = 1
     meta.subarray.xsize = meta.subarray.ysize = npix
     meta.subarray.fastaxis, meta.subarray.slowaxis = -2, -1
-    meta.author, meta.pedigree, meta.useafter = "wfssbkg demo", "DUMMY", USE_AFTER
+    meta.author, meta.pedigree, meta.useafter = "wfssbkg demo", "DUMMY", use_after
     meta.description = "Simulated, for the demo only"
     model.add_history_entry("Simulated by wfssbkg's demo; not from the telescope.")
     # When it is written, the model translates its flags into the bits defined here.
@@ -116,9 +122,16 @@ def _save(model: JwstDataModel, path: Path) -> None:
 
 
 def _write_references(
-    folder: Path, npix: int, combinations: list[tuple[str, str]], instrument: int
-) -> dict[str, dict[tuple, str]]:
-    """Write all reference files; returns their names by reference type and selection parameters."""
+    folder: Path,
+    npix: int,
+    combinations: list[tuple[str, str]],
+    instrument: int,
+    epochs: tuple[str, ...],
+) -> dict[str, dict[tuple, dict[str, str]]]:
+    """Write all reference files.
+
+    Returns their names by reference type, selection parameters and USEAFTER.
+    """
     chosen = {"FLAT": {}, "BKG": {}}
     border = detector.reference_pixels(npix)
     wanted = {(optics.exposure_type(name), name, blocking) for name, blocking in combinations}
@@ -126,11 +139,12 @@ def _write_references(
     for number, (exp_type, grating, filter_name) in enumerate(sorted(wanted), start=1):
         selection = exp_type, "NIS", grating, filter_name
         flat, error, dq = detector.reference_flat(npix, filter_name, instrument)
-        name = f"jwst_niriss_flat_{9000 + number}.fits"
-        with FlatModel(data=flat, err=error, dq=dq.astype(np.uint32)) as model:
-            _describe(model, "FLAT", exp_type, grating, filter_name)
-            _save(model, folder / name)
-        chosen["FLAT"][selection] = name
+        names = chosen["FLAT"][selection] = {}
+        for count, epoch in enumerate(epochs):
+            name = names[epoch] = f"jwst_niriss_flat_{9000 + 100 * count + number}.fits"
+            with FlatModel(data=flat, err=error, dq=dq.astype(np.uint32)) as model:
+                _describe(model, "FLAT", exp_type, grating, filter_name, epoch)
+                _save(model, folder / name)
         if exp_type != "NIS_WFSS":
             continue
         background = official_background(grating, filter_name, npix, instrument)
@@ -140,8 +154,17 @@ def _write_references(
             _describe(model, "BKG", exp_type, grating, filter_name)
             model.meta.bunit_data = "DN/s"
             _save(model, folder / name)
-        chosen["BKG"][selection] = name
+        chosen["BKG"][selection] = {USE_AFTER: name}
     return chosen
+
+
+def _write_cleaning(folder: Path, parameters: dict) -> dict[tuple, dict[str, str]]:
+    """Write parameters of the pipeline's step that cleans 1/f noise, for all spectra."""
+    from jwst.clean_flicker_noise import CleanFlickerNoiseStep
+
+    name = "jwst_niriss_pars-cleanflickernoisestep_9001.asdf"
+    CleanFlickerNoiseStep(**parameters).export_config(folder / name)
+    return {("NIS_WFSS", "NIS", "ANY", "ANY"): {USE_AFTER: name}}
 
 
 def _write_mapping(path: Path, header: dict, selector: str) -> None:
@@ -159,14 +182,14 @@ def _write_mapping(path: Path, header: dict, selector: str) -> None:
     update_checksum(str(path))
 
 
-def _write_mappings(folder: Path, chosen: dict[str, dict[tuple, str]]) -> list[str]:
+def _write_mappings(folder: Path, chosen: dict[str, dict[tuple, dict[str, str]]]) -> list[str]:
     """Write the context, the instrument's mapping and those of its reference types."""
     types = {}
     for kind, files in chosen.items():
         name = types[kind] = f"jwst_niriss_{kind.lower()}_9001.rmap"
         header = {
             "classes": ("Match", "UseAfter"),
-            "file_ext": ".fits",
+            "file_ext": ".asdf" if kind.startswith("PARS") else ".fits",
             "filekind": kind,
             "filetype": kind,
             "instrument": "NIRISS",
@@ -175,16 +198,18 @@ def _write_mappings(folder: Path, chosen: dict[str, dict[tuple, str]]) -> list[s
             "suffix": kind.lower(),
             "text_descr": f"Simulated {kind}",
         }
-        date = USE_AFTER.replace("T", " ")
-        cases = "".join(
-            f"    {selection!r} : UseAfter({{\n        {date!r} : {file!r},\n    }}),\n"
-            for selection, file in sorted(files.items())
-        )
-        if kind == "BKG":  # as in CRDS, there is no background for direct images
+        cases = ""
+        for selection, by_date in sorted(files.items()):
+            dated = "".join(
+                f"        {date.replace('T', ' ')!r} : {file!r},\n"
+                for date, file in sorted(by_date.items())
+            )
+            cases += f"    {selection!r} : UseAfter({{\n{dated}    }}),\n"
+        if kind in ("BKG", "WFSSBKG"):  # as in CRDS, there is no background for direct images
             cases += "    ('NOT NIS_WFSS', 'ANY', 'ANY', 'ANY') : 'N/A',\n"
         _write_mapping(folder / name, header, f"Match({{\n{cases}}})")
     instrument = {"instrument": "NIRISS", "mapping": "INSTRUMENT", "parkey": ("REFTYPE",)}
-    entries = types | dict.fromkeys(ABSENT_TYPES, "N/A")
+    entries = dict.fromkeys(ABSENT_TYPES, "N/A") | types
     _write_mapping(folder / INSTRUMENT_MAPPING, instrument, pprint.pformat(entries))
     pipeline = {"mapping": "PIPELINE", "parkey": ("META.INSTRUMENT.NAME",)}
     _write_mapping(folder / CONTEXT, pipeline, pprint.pformat({"NIRISS": INSTRUMENT_MAPPING}))
@@ -223,6 +248,9 @@ def build_cache(
     combinations: Iterable[tuple[str, str]],
     *,
     instrument: int = DEFAULT_INSTRUMENT,
+    epochs: tuple[str, ...] = (USE_AFTER,),
+    background_type: str = "BKG",
+    cleaning: dict | None = None,
 ) -> Path:
     """Make a CRDS cache with flat fields and backgrounds of the simulated instrument.
 
@@ -239,6 +267,12 @@ def build_cache(
         get a flat field as well, but no background, since CRDS has none.
     instrument : int
         Seed of the instrument's individual features.
+    epochs : tuple of str
+        USEAFTER of the flat fields, one for each epoch. Their pixels are the same in all.
+    background_type : str
+        WFSSBKG as in contexts of before jwst 1.20, which do not know BKG.
+    cleaning : dict, optional
+        Parameters that CRDS is to name for the step that cleans 1/f noise; default: none.
 
     Returns
     -------
@@ -246,7 +280,8 @@ def build_cache(
         The cache's folder, absolute.
     """
     folder, combinations = Path(folder).resolve(), sorted(set(map(tuple, combinations)))
-    digest = hashlib.sha256(repr((npix, combinations, instrument)).encode())
+    made_of = npix, combinations, instrument, epochs, background_type, cleaning
+    digest = hashlib.sha256(repr(made_of).encode())
     for module in (optics.__file__, detector.__file__, __file__):
         digest.update(Path(module).read_bytes())
     recipe = folder / "recipe.txt"
@@ -259,7 +294,10 @@ def build_cache(
         needed.mkdir(parents=True, exist_ok=True)
     for stale in references.glob("jwst_niriss_*_9???.fits"):
         stale.unlink()
-    chosen = _write_references(references, npix, combinations, instrument)
+    chosen = _write_references(references, npix, combinations, instrument, epochs)
+    chosen[background_type] = chosen.pop("BKG")
+    if cleaning is not None:
+        chosen["PARS-CLEANFLICKERNOISESTEP"] = _write_cleaning(references, cleaning)
     _write_server_config(config / "server_config", _write_mappings(mappings, chosen))
     recipe.write_text(digest.hexdigest())
     return folder

@@ -35,6 +35,8 @@ class Exposure:
     readpatt: str = "NIS"
     subarray: str = "FULL"
     contamination: str | None = None
+    parallel: bool = False  # a pure parallel: the archive has no target for it
+    cleaning: str | None = None  # S_CLNFNS: COMPLETE if stage 1 cleaned the 1/f noise; None: absent
 
     @property
     def rootname(self) -> str:
@@ -51,6 +53,21 @@ class Exposure:
     def exposure_type(self) -> str:
         """EXP_TYPE of slitless spectra or of a direct image."""
         return optics.exposure_type(self.grating)
+
+    @property
+    def target(self) -> tuple[float, float]:
+        """RA and Dec of the target, deg; MAST has 0, 0 for pure parallels."""
+        return (0.0, 0.0) if self.parallel else (self.field_ra, self.field_dec)
+
+    @property
+    def visit_type(self) -> str:
+        """VISITYPE."""
+        return "PARALLEL_PURE" if self.parallel else "PRIME_TARGETED_FIXED"
+
+    @property
+    def cal_version(self) -> str:
+        """CAL_VER: 1/f noise is cleaned in stage 1 by newer builds only."""
+        return "3.0.0" if self.cleaning else "1.20.2"
 
     @property
     def combination(self) -> str:
@@ -154,26 +171,31 @@ def _contaminated(
 def demo_exposures(
     seed: int, combinations: tuple[tuple[str, str], ...] = COMBINATIONS
 ) -> list[Exposure]:
-    """The exposures of the demo: nine clean ones of each combination and two contaminated ones.
+    """The exposures of the demo: nine clean ones of each combination, and some special ones.
 
     Parameters
     ----------
     seed : int
     combinations : sequence of (str, str)
-        Grating and blocking filter; the first gets an exposure with a bright star, the second
-        an extremely crowded one.
+        Grating and blocking filter; the first gets an exposure with a bright star, and one whose
+        1/f noise was cleaned in stage 1; the second an extremely crowded one, and its third field
+        is of pure parallels, for which the archive has no target.
 
     Returns
     -------
     list of Exposure
     """
-    rng = np.random.default_rng([seed, 10])
+    rng, another = np.random.default_rng([seed, 10]), np.random.default_rng([seed, 12])
     exposures = []
-    spoilt = (("star in field",), ("crowded",))
+    kinds = (("star in field",), ("crowded",))
     for number, combination in enumerate(combinations):
         clean = _fields(rng, combination, 90001 + number, [3, 3, 3], (0.4, 1.2), (600, 1500))
-        kinds = spoilt[number] if number < len(spoilt) else ()
-        exposures += clean + _contaminated(rng, clean, kinds)
+        spoilt = _contaminated(rng, clean, kinds[number] if number < len(kinds) else ())
+        if number == 0:
+            clean.append(_dither(another, replace(clean[0], cleaning="COMPLETE"), 4))
+        elif number == 1:
+            clean = [replace(spec, parallel=spec.field == 3) for spec in clean]
+        exposures += clean + spoilt
     return exposures
 
 

@@ -5,6 +5,7 @@ margin on each side that the pick-off mirror sees as well. Frames smaller than 2
 the same instrument at a smaller scale: offsets, margin and spots scale with ``npix / 2048``.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +16,9 @@ from scipy.ndimage import distance_transform_edt
 from scipy.special import erf
 
 FULL_FRAME = 2048
-PIXEL_SCALE = 0.0656  # arcsec per pixel (JDox, NIRISS detector overview)
+# From pixels to the ideal frame, arcsec (SIAF PRDOPSSOC-075, NIS_CEN); it is a little sheared.
+PIXEL_MATRIX = ((0.06532425, 0.0), (-0.00029946, 0.06581494))
+PIXEL_SCALE = math.sqrt(PIXEL_MATRIX[0][0] * PIXEL_MATRIX[1][1])
 REFERENCE_BORDER = 4  # rows and columns of reference pixels on each side
 MIRROR_MARGIN = 137  # pixels beyond the detector that the pick-off mirror sees
 FIELD_MARGIN = 150  # pixels beyond the detector that are simulated, so that soft edges fit

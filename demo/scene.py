@@ -11,7 +11,7 @@ from astropy.wcs import WCS
 from numpy.typing import ArrayLike
 from scipy.special import erf
 
-from demo.optics import PIXEL_SCALE, field_margin, trace_samples
+from demo.optics import PIXEL_MATRIX, PIXEL_SCALE, field_margin, trace_samples
 
 ZERO_POINT = 27.4  # AB magnitude of 1 DN/s; a sky of 0.2 MJy/sr is then 0.5 DN/s per pixel
 FAINTEST_GALAXY, FAINTEST_STAR = 28.5, 26.0  # AB mag
@@ -66,7 +66,7 @@ def pointing_wcs(ra: float, dec: float, roll: float, npix: int) -> WCS:
     wcs.wcs.crpix = [(npix + 1) / 2] * 2
     wcs.wcs.cdelt = [PIXEL_SCALE / 3600] * 2
     cos, sin = np.cos(np.radians(roll)), np.sin(np.radians(roll))
-    wcs.wcs.pc = [[-cos, sin], [sin, cos]]
+    wcs.wcs.pc = np.array([[-cos, sin], [sin, cos]]) @ PIXEL_MATRIX / PIXEL_SCALE
     return wcs
 
 

@@ -16,7 +16,7 @@ import socket
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -31,7 +31,8 @@ FIELDS = {
     "exp_type": "string", "instrume": "string", "filter": "string", "pupil": "string",
     "readpatt": "string", "subarray": "string", "effinttm": "float", "effexptm": "float",
     "targ_ra": "float", "targ_dec": "float", "s_region": "string", "date_obs_mjd": "float",
-    "expstart": "float", "program": "string", "pi_name": "string", "pcs_mode": "string",
+    "expstart": "float", "program": "int", "category": "string", "pi_name": "string",
+    "pcs_mode": "string", "visitype": "string", "engqlptg": "string", "eng_qual": "string",
     "crds_ctx": "string", "cal_ver": "string", "dataURI": "string", "fileSize": "int",
     "checksum": "string", "publicReleaseDate": "string", "publicReleaseDate_mjd": "float",
     "isRestricted": "boolean", "isStale": "boolean",
@@ -119,6 +120,8 @@ class Server(ThreadingHTTPServer):
         Seconds between two blocks of 16 kB of an answer.
     busy : bool
         Say EXECUTING first when asked for an answer, as the archives do.
+    gone : set of str
+        Columns that the keyword service has no longer.
     """
 
     daemon_threads = True
@@ -131,6 +134,7 @@ class Server(ThreadingHTTPServer):
         self.page_size = 50000
         self.delay = 0.0
         self.busy = True
+        self.gone: set[str] = set()
         self.closing = threading.Event()
         self.jobs: dict[str, Job] = {}  # by their numbers
         self._lock = threading.Lock()
@@ -238,7 +242,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send_json({"status": "EXECUTING"})
             return
         try:
-            columns, rows = search(self.server.catalog("exposures"), request)
+            columns, rows = search(self.server.catalog("exposures"), request, self.server.gone)
         except ValueError as error:
             self._send_json({"status": "ERROR", "msg": str(error)})
             return
@@ -375,10 +379,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def search(
-    rows: list[dict[str, Any]], request: dict[str, Any]
+    rows: list[dict[str, Any]], request: dict[str, Any], gone: Iterable[str] = ()
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """
     The columns of a request to MAST's keyword service, and the rows that pass its filters.
+
+    A request that names one unknown column fails as a whole. Those that are `gone` are unknown.
 
     Raises
     ------
@@ -391,8 +397,9 @@ def search(
     if not filters:
         raise ValueError("at least one filter is needed")
     wanted = request["params"].get("columns") or "*"
-    columns = [name.strip() for name in wanted.split(",")] if wanted != "*" else list(FIELDS)
-    unknown = {*columns, *(item["paramName"] for item in filters)} - set(FIELDS)
+    known = [name for name in FIELDS if name not in gone]
+    columns = [name.strip() for name in wanted.split(",")] if wanted != "*" else known
+    unknown = {*columns, *(item["paramName"] for item in filters)} - set(known)
     if unknown:
         raise ValueError(f"unknown columns {', '.join(sorted(unknown))}")
     return columns, [r for r in rows if all(_passes(r.get(f["paramName"]), f) for f in filters)]

@@ -40,6 +40,7 @@ def cut(frame: ImageModel, name: str) -> ImageModel:
     subarray.name = name
     subarray.xstart, subarray.ystart = x + 1, y + 1
     subarray.xsize, subarray.ysize = width - x, height - y
-    part.meta.wcsinfo.crpix1 -= x
-    part.meta.wcsinfo.crpix2 -= y
+    if part.meta.wcsinfo.crpix1 is not None:
+        part.meta.wcsinfo.crpix1 -= x
+        part.meta.wcsinfo.crpix2 -= y
     return part

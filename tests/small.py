@@ -40,7 +40,6 @@ def masked_exposure(place, name, sci, err, *, bits=None, level=np.nan, header=No
         "mask": np.zeros(sci.shape, dtype=np.uint8) if bits is None else bits,
         "header": fits.Header() if header is None else header,
         "pointing": {},
-        "saturated": 0,
         "fraction": 0.0,
         "settings": up_to_date.bearing(DEFAULTS, up_to_date.MASKED, place.combination),
     }

@@ -36,7 +36,7 @@ def test_every_key_of_the_default_config_has_a_comment():
     missing = [
         line
         for line in config.DEFAULTS.read_text().splitlines()
-        if re.match(r"  \w+: \S", line) and "#" not in line
+        if re.match(r"  +\w+: \S", line) and "#" not in line
     ]
     assert missing == []
 
@@ -45,6 +45,20 @@ def test_left_out_keys_come_from_the_default_config(tmp_path):
     settings = read(tmp_path, "mask:\n  growth: 7\n")
     assert settings.mask.growth == 7
     assert settings.mask.threshold == config.read(config.DEFAULTS).mask.threshold
+
+
+def test_keys_of_a_mapping_are_left_out_checked_and_named_likewise(tmp_path):
+    settings = read(tmp_path, "mask: {cleaning: {n_sigma: 3.0, background_box_size: 16}}")
+    assert settings.mask.cleaning.parameters() == {
+        "fit_method": "median", "fit_by_channel": False, "background_method": "model",
+        "background_box_size": [16, 16], "apply_flat_field": True, "n_sigma": 3.0,
+        "fit_histogram": False,
+    }  # fmt: skip
+    message = problem(tmp_path, "mask:\n  cleaning:\n    n_sigmas: 3.0\n")
+    assert "mine.yaml, line 3: unknown key 'mask.cleaning.n_sigmas'" in message
+    assert "Did you mean 'mask.cleaning.n_sigma'" in message
+    message = problem(tmp_path, "mask:\n  cleaning:\n    fit_method: mean\n")
+    assert "line 3: mask.cleaning.fit_method is 'mean'. Expected one of median, fft" in message
 
 
 def test_sources_are_searched_along_the_dispersion_or_round(tmp_path):

@@ -73,7 +73,7 @@ def header(**keywords):
     def spoil(path):
         with fits.open(path, mode="update") as hdus:
             for key, value in keywords.items():
-                place = hdus["SCI" if key in ("BUNIT", "CTYPE1") else 0].header
+                place = hdus["SCI" if key in ("BUNIT", "DEC_REF") else 0].header
                 if value is None:
                     del place[key]
                 else:
@@ -124,7 +124,7 @@ RATE_FAULTS = {
     "no keyword PUPIL": (header(PUPIL=None), "its header has no PUPIL"),
     "no keyword DETECTOR": (header(DETECTOR=None), "its header has no DETECTOR"),
     "another unit": (header(BUNIT="MJy/sr"), "expected DN/s"),
-    "no place on the sky": (header(CTYPE1="NOWHERE"), "world coordinates make no sense"),
+    "no place on the sky": (header(DEC_REF=95.0), "world coordinates make no sense"),
     "a card that is none": (
         lambda path: path.write_bytes(path.read_bytes().replace(b"CAL_VER = ", b"CAL_VER ==", 1)),
         "its header is damaged",

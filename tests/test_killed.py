@@ -143,9 +143,12 @@ def test_ctrl_c_at_any_moment(archive, tmp_path):
             process = start(archive, script, config_file, "--overwrite")
             time.sleep(rng.uniform(0.2, duration))
             errors = end(process, signal.SIGINT)
-            assert "Traceback" not in errors, script
-            # Before Python has started and after it has ended, the signal itself ends the process,
-            # which a shell reports as 130 as well.
+            # Before Python has started, while libraries load (with Python's own traceback) and
+            # after it has ended, the signal itself ends the process: a shell reports 130 as well.
+            if process.returncode == -signal.SIGINT:
+                assert "in main\n" not in errors, script
+            else:
+                assert "Traceback" not in errors, script
             assert process.returncode in (0, 130, -signal.SIGINT)
             assert errors.count("Interrupted") == (process.returncode == 130)
             no_debris(tmp_path)
@@ -189,7 +192,9 @@ def test_a_disk_that_is_full_in_the_middle_of_a_write(tmp_path):
             fits_file.write(path, [fits.PrimaryHDU(np.ones((200, 200)))])
         np.testing.assert_array_equal(fits.getdata(path), image)
         change("ro")
-        with pytest.raises(OSError, match="Read-only file system"):
+        with pytest.raises(
+            OSError, match=r"Read-only file system.*You may not write to the folder"
+        ):
             fits_file.write(path, [fits.PrimaryHDU(image)])
         assert list((tmp_path / "disk").iterdir()) == [path]
 
@@ -208,7 +213,9 @@ def test_masking_on_a_full_disk_goes_on_when_there_is_room(finished, archive, tm
         says(done, "cannot be written", "make room")
         no_debris(tmp_path)
         table = exposure_table.read(folder.table)
-        assert len(exposure_table.fates(table)[exposure_table.ACCEPTED]) == len(table)
+        fates = exposure_table.fates(table)
+        left_out = len(fates[exposure_table.EXCLUDED])
+        assert len(fates[exposure_table.ACCEPTED]) == len(table) - left_out
         written = list(folder.path.glob("*_masked.fits"))
         assert len(written) < len(table)
         for path in written:

@@ -53,7 +53,7 @@ def test_a_rebuilding_config_has_every_setting_that_bears_on_the_result(tmp_path
     name = "jw00001001001_02101_00001_nis_rate.fits"
     inputs = small.table({"productFilename": name, "crds_context": context})
     image = np.ones((16, 16), dtype=np.float32)
-    background = combined_background.Background(image, image, image, image < 0, inputs)
+    background = combined_background.Background(image, image, image, image < 0, image, inputs)
     header = fits.Header()
     header["FILTER"], header["PUPIL"] = combination.grating, combination.filter
     header["WFSSBKG"], header["QDATE"] = "1", inputs.meta["QDATE"]

@@ -38,6 +38,20 @@ def test_bright_star_is_excluded_and_not_downloaded(finished):
     assert not folder.rate(row["productFilename"]).exists()
 
 
+def test_pure_parallels_have_their_pointing_from_the_header(finished):
+    """The archive has neither target nor footprint of them."""
+    first, second = (exposure_table.read(folder.table) for folder in finished[1])
+    parallel = second["visitype"] == "PARALLEL_PURE"
+    assert np.count_nonzero(parallel) == 3
+    assert set(second["pointing"][parallel]) == {"header"}
+    for table in (first, second):
+        taken = table["status"] != exposure_table.EXCLUDED
+        assert np.isfinite(table["ra"][taken]).all()
+        assert (table["s_clnfns"][taken] != "").all()
+        assert (table["checksum"][taken] != "").all()
+    assert sum(first["s_clnfns"] == "COMPLETE") == 1
+
+
 def test_crowded_exposure_is_rejected_with_a_reason(finished):
     _, folders, _ = finished
     tables = [exposure_table.read(folder.table) for folder in folders]
@@ -384,7 +398,8 @@ def test_one_broken_exposure_is_recorded_and_passed_over(finished, archive, tmp_
     table = exposure_table.read(tmp_path / "run" / "work" / NAMES[0] / f"{NAMES[0]}.fits")
     fates = exposure_table.fates(table)
     assert fates[exposure_table.FAILED] == [broken.name]
-    assert len(fates[exposure_table.ACCEPTED]) == len(table) - 1
+    left = len(table) - len(fates[exposure_table.EXCLUDED])  # one was cleaned of 1/f noise
+    assert len(fates[exposure_table.ACCEPTED]) == left - 1
 
 
 def test_another_author_is_noted_and_nothing_is_made_anew(finished, archive, tmp_path):

@@ -111,6 +111,23 @@ class Query(_Section):
     timeout: _number(0, 3600, "seconds", above=True)
 
 
+class Cleaning(_Section):
+    """Parameters of the pipeline's step that cleans 1/f noise; see config.yaml."""
+
+    fit_method: _one("median", "fft")
+    fit_by_channel: _Switch
+    background_method: _one("median", "model")
+    background_box_size: _whole(4, 1024, "px", or_null=True)
+    apply_flat_field: _Switch
+    n_sigma: _number(0, 100, "sigma", above=True)
+    fit_histogram: _Switch
+
+    def parameters(self) -> dict[str, Any]:
+        """As the step takes them."""
+        size = self.background_box_size
+        return self.model_dump() | {"background_box_size": size and [size, size]}
+
+
 class Mask(_Section):
     """How bad pixels and sources are masked; see config.yaml."""
 
@@ -122,6 +139,8 @@ class Mask(_Section):
         "a list of DQ flag names of the JWST pipeline, or all",
         _UNIQUE,
     )
+    flicker_noise: _one("auto", "cleaned", "uncleaned")
+    cleaning: _setting(Cleaning, "the parameters of the step clean_flicker_noise")
     background_box: _whole(8, 1024, "px")
     background_filter: _whole(1, 31, odd=True)
     kernel_fwhm: _setting(float, "px, from 0 (no smoothing) to 20", ge=0, le=20)
@@ -158,6 +177,7 @@ class Combine(_Section):
     maximum_structure: _number(1, 1000)
     tolerated_structure: _number(0, 10, "in units of the sky")
     minimum_exposures: _whole(1, 1000)
+    minimum_pointings: _whole(1, 1000)
 
     def scales(self, *, direct: bool) -> list[list[float]]:
         """Widths along and across the dispersion that sources are looked for with, px."""
@@ -233,9 +253,7 @@ def read(path: Path, *, defaults: Path = DEFAULTS) -> Config:
     values, places = _load(path)
     if path.resolve() != defaults.resolve():
         default_values, default_places = _load(defaults)
-        for key, default in default_values.items():
-            section = isinstance(default, dict) and isinstance(values.get(key), dict)
-            values[key] = default | values[key] if section else values.get(key, default)
+        values = _over(default_values, values)
         places = default_places | places
     for key in ("working_directory", "output_directory"):
         if isinstance(values.get(key), str) and "\0" not in values[key]:
@@ -286,6 +304,15 @@ def _load(path: Path) -> tuple[dict, Places]:
     return values, places
 
 
+def _over(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Values, and defaults where they say nothing, section by section."""
+    merged = defaults | values
+    for key, default in defaults.items():
+        if isinstance(default, dict) and isinstance(merged[key], dict):
+            merged[key] = _over(default, merged[key])
+    return merged
+
+
 def _absolute(value: str, path: Path) -> Path:
     # os.path leaves "~name" of a user who does not exist.
     return path.resolve().parent / os.path.expanduser(value)  # noqa: PTH111
@@ -304,7 +331,7 @@ def _locate(node: yaml.Node | None, above: tuple[str, ...], path: Path, places: 
                 "Remove one of the two"
             )
         places[key] = place
-        if len(key) < 3:  # the config is two levels deep; this also ends recursive anchors
+        if len(key) < 4:  # the config is three levels deep; this also ends recursive anchors
             _locate(value_node, key, path, places)
 
 

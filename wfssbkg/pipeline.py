@@ -1,7 +1,7 @@
-"""The JWST pipeline and CRDS: the flat field, forward and back, and the background CRDS has."""
+"""The JWST pipeline and CRDS: flat field, forward and back, 1/f noise, the background CRDS has."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,13 @@ import crds
 import numpy as np
 from astropy.io import fits
 from crds.core.utils import clear_function_caches
+from jwst.clean_flicker_noise import CleanFlickerNoiseStep
 from jwst.flatfield import FlatFieldStep
 from stdatamodels.jwst import datamodels
+from stpipe import config_parser
 
 from wfssbkg.errors import StepError, first_line, printable
-from wfssbkg.files import fits_file, masked_exposure, rate
+from wfssbkg.files import fits_file, flicker_noise, masked_exposure, rate
 from wfssbkg.files.pointing import Pointing, read_pointing
 from wfssbkg.layout import Combination
 
@@ -63,7 +65,11 @@ class FlatFielded:
 
 
 def flat_field(
-    path: Path, *, context: str | None = None, combination: Combination | None = None
+    path: Path,
+    *,
+    context: str | None = None,
+    combination: Combination | None = None,
+    cleaning: Mapping[str, Any] | None = None,
 ) -> FlatFielded:
     """
     Divide an exposure by the flat field that CRDS chooses.
@@ -76,6 +82,9 @@ def flat_field(
         CRDS context, e.g. jwst_1365.pmap; default: the current one.
     combination : `~wfssbkg.layout.Combination`, optional
         What it is to be an exposure of; default: any.
+    cleaning : mapping, optional
+        If it is given, 1/f noise is cleaned before, unless stage 1 did so: with the parameters that
+        CRDS has, or else with these.
 
     Returns
     -------
@@ -92,7 +101,13 @@ def flat_field(
     with fits_file.opened(path) as hdus:
         place = read_pointing(hdus["SCI"].header)
         known = hdus["ERR"].data > 0  # the step replaces ERR
-    with _flat_fielded(str(path), name=path.name, context=context) as result:
+    exposure: str | datamodels.ImageModel = str(path)
+    before = flicker_noise.of_header(header)
+    if cleaning is not None and before != flicker_noise.COMPLETE:
+        exposure = _cleaned(path, cleaning, context)
+        header["S_CLNFNS"] = (flicker_noise.COMPLETE, "1/f noise was cleaned")
+        header[flicker_noise.KEYWORD_BEFORE] = (before, "S_CLNFNS of the rate file")
+    with _flat_fielded(exposure, name=path.name, context=context) as result:
         for key, value in _used(result).items():
             header[key] = value  # and keep the comment, which `update` does not
         return FlatFielded(
@@ -103,6 +118,72 @@ def flat_field(
             header=header,
             pointing=place,
         )
+
+
+def check_references(exposures: list[Path], context: str | None, cleaning: bool) -> None:
+    """
+    Ask CRDS for what some exposures need, and fetch it, before any work begins.
+
+    Parameters
+    ----------
+    exposures : list of `~pathlib.Path`
+        Rate files. What is wrong with one of them alone is told when it is worked on.
+    context : str or None
+        As for `flat_field`.
+    cleaning : bool
+        Whether their 1/f noise is to be cleaned.
+
+    Raises
+    ------
+    PipelineError
+        If CRDS cannot be asked, or lacks a file that it names.
+    """
+    for path in exposures:
+        try:
+            parameters = datamodels.read_metadata(path, flatten=True)
+        except Exception:  # whatever a damaged file makes of it
+            continue
+        with _asking_crds(path.name, "get its reference files", context):
+            _reference(parameters, "flat")
+            if cleaning:
+                _reference(parameters, CleanFlickerNoiseStep.get_config_reftype())
+
+
+def _cleaned(
+    path: Path, parameters: Mapping[str, Any], context: str | None
+) -> datamodels.ImageModel:
+    """A rate file without its 1/f noise, as stage 1 cleans it since build 12.3."""
+    with (
+        _asking_crds(path.name, "clean its 1/f noise", context),
+        datamodels.open(str(path)) as model,
+    ):
+        named = _parameters_in_crds(model) or parameters
+        step = CleanFlickerNoiseStep.from_config_section(config_parser.ConfigObj(dict(named)))
+        result = step.run(model)
+    status = result.meta.cal_step.clean_flicker_noise
+    if status != flicker_noise.COMPLETE:
+        raise StepError(f"the JWST pipeline did not clean its 1/f noise (S_CLNFNS {status})")
+    return result
+
+
+def _parameters_in_crds(model: datamodels.ImageModel) -> Mapping[str, Any]:
+    """What CRDS names to clean 1/f noise; empty where it has nothing, or says to skip the step."""
+    kind = CleanFlickerNoiseStep.get_config_reftype()
+    path = _reference(model.get_crds_parameters(), kind)
+    named = config_parser.load_config_file(path) if path else {}
+    return {} if named.get("skip", False) in (True, "True", "true") else named
+
+
+def _reference(parameters: Mapping[str, Any], *kinds: str) -> str | None:
+    """The file that CRDS has of the first of some types that has one; fetched if need be.
+
+    Contexts differ in the types that they know: asked for a file of another type, CRDS fails.
+    """
+    found = crds.getrecommendations(parameters, reftypes=list(kinds), observatory="jwst")
+    for kind in kinds:
+        if not found[kind].upper().startswith(("NOT FOUND", "N/A")):
+            return crds.getreferences(parameters, reftypes=[kind], observatory="jwst")[kind]
+    return None
 
 
 def _check_belongs(header: fits.Header, combination: Combination | None) -> None:
@@ -139,7 +220,8 @@ def flat_of(exposure: Path, kept: Path) -> tuple[np.ndarray, dict[str, str]]:
     flat : (ny, nx) float32 array
         What the pipeline multiplies by when it puts the flat field back; 1 where it has none.
     used : dict
-        R_FLAT, CRDS_CTX, CRDS_VER and CAL_VER.
+        R_FLAT, CRDS_CTX, CRDS_VER and CAL_VER; and USEAFTER of the flat field, since when it is the
+        one for exposures like this.
 
     Raises
     ------
@@ -155,6 +237,7 @@ def flat_of(exposure: Path, kept: Path) -> tuple[np.ndarray, dict[str, str]]:
         # The step blanks pixels that have no flat field.
         flat = np.where(np.isfinite(result.data), result.data, np.float32(1))
         used = _used(result)
+        used["USEAFTER"] = _use_after(used["R_FLAT"])
     if references.flat.name not in (None, used["R_FLAT"]):
         raise StepError(
             f"{exposure.name} was divided by {references.flat.name}, and CRDS gives "
@@ -174,10 +257,18 @@ def _kept_flat(kept: Path, exposure: Path) -> tuple[np.ndarray, dict[str, str]] 
         with fits_file.opened(kept) as hdus:
             fits_file.check_whole(kept, hdus)
             flat, found = hdus["FLAT"].data, {key: hdus[0].header[key] for key in USED}
+            use_after = hdus[0].header["USEAFTER"]
     except StepError:
         return None
     same = found == used and flat.shape == (of_image["NAXIS2"], of_image["NAXIS1"])
-    return (flat.astype(np.float32), used) if same else None
+    return (flat.astype(np.float32), used | {"USEAFTER": use_after}) if same else None
+
+
+def _use_after(reference: str) -> str:
+    """USEAFTER of a reference file that the pipeline has just used, e.g. 2022-01-01T00:00:00."""
+    path = Path(crds.locate_file(reference.removeprefix("crds://"), "jwst"))
+    with fits_file.opened(path) as hdus:
+        return str(hdus[0].header["USEAFTER"])
 
 
 def official_background(exposure: Path) -> tuple[np.ndarray, str]:
@@ -207,9 +298,9 @@ def official_background(exposure: Path) -> tuple[np.ndarray, str]:
     model, references = _like(exposure, 0.0)
     context = references.crds.context_used
     with _asking_crds(exposure.name, "find its background", context):
-        wanted = {"reftypes": ["bkg"], "observatory": "jwst"}
-        path = crds.getreferences(model.get_crds_parameters(), **wanted)["bkg"]
-        if "N/A" in path.upper():
+        # Contexts of before jwst 1.20 know only wfssbkg.
+        path = _reference(model.get_crds_parameters(), "bkg", "wfssbkg")
+        if path is None:
             raise StepError(f"{exposure.name}: CRDS has no background for it")
         with datamodels.WfssBkgModel(path) as reference:
             flag = datamodels.dqflags.pixel["DO_NOT_USE"]

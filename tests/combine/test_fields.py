@@ -1,15 +1,30 @@
 import numpy as np
+import pysiaf
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pysiaf.utils import rotations
 
 from demo import scene
 from wfssbkg.combine import fields
+from wfssbkg.detector import PIXEL_MATRIX, REFERENCE_PIXEL
+from wfssbkg.errors import StepError
 from wfssbkg.files.pointing import read_pointing
 
 SIDE = 2048
+# The real aperture, with its distortion.
+SIAF = pysiaf.Siaf("NIRISS")["NIS_CEN"]
 
 
 def header(ra, dec, roll):
+    """FITS world coordinates, as direct images have."""
     return read_pointing(scene.pointing_wcs(ra, dec, roll, SIDE).to_header())
+
+
+def reference(ra, dec, roll):
+    """The keywords of spectra; `roll` is ROLL_REF."""
+    place = {"RA_REF": ra, "DEC_REF": dec, "ROLL_REF": roll}
+    return read_pointing(place | {"V3I_YANG": SIAF.V3IdlYAngle, "VPARITY": SIAF.VIdlParity})
 
 
 def test_dithers_of_a_field_are_found_with_where_they_see_its_sources():
@@ -35,6 +50,62 @@ def test_dithers_of_a_field_are_found_with_where_they_see_its_sources():
     np.testing.assert_allclose([x + 700, y + 300], np.ravel(there), atol=0.1)
 
 
+def test_siaf():
+    terms = [[SIAF.Sci2IdlX10, SIAF.Sci2IdlX11], [SIAF.Sci2IdlY10, SIAF.Sci2IdlY11]]
+    np.testing.assert_allclose(PIXEL_MATRIX, terms, atol=1e-8)
+    assert (SIAF.XSciRef, SIAF.YSciRef) == REFERENCE_PIXEL
+
+
+def sees(sky, attitude):
+    """Where the real aperture sees a place on the sky, (x, y) counted from 0."""
+    x, y = SIAF.tel_to_sci(*rotations.getv2v3(attitude, *sky))
+    return np.array([x, y]) - 1
+
+
+def attitude(ra, dec, roll):
+    return rotations.attitude(SIAF.V2Ref, SIAF.V3Ref, ra, dec, roll)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    ra=st.floats(0, 360, exclude_max=True),
+    dec=st.floats(-89.9, 89.9),
+    roll=st.floats(0, 360),
+    dither=st.floats(5, 150),
+    direction=st.floats(0, 2 * np.pi),
+)
+def test_offsets_of_dithers_are_those_of_the_real_aperture(ra, dec, roll, dither, direction):
+    """Also at RA 0 and near a pole, where the roll differs though the telescope did not turn."""
+    here = attitude(ra, dec, roll)
+    # The telescope moves without turning: what it now points at, and the roll it has there.
+    x, y = np.array(REFERENCE_PIXEL) + dither * np.array([np.cos(direction), np.sin(direction)])
+    v2, v3 = SIAF.sci_to_tel(x, y)
+    moved, turned = rotations.pointing(here, v2, v3), rotations.posangle(here, v2, v3)
+    there = attitude(*moved, turned)
+    pointings = [reference(ra, dec, roll), reference(*moved, turned)]
+    ((numbers, offsets),) = fields.group(pointings, most=8)
+    assert numbers == [0, 1]
+    dy, dx = offsets[1]
+    for place, tolerance in (
+        ((1023.5, 1023.5), 0.1),
+        *(((x, y), 0.5) for x in (0, 2047) for y in (0, 2047)),
+    ):
+        v2, v3 = SIAF.sci_to_tel(*np.add(place, 1))
+        found = sees(rotations.pointing(here, v2, v3), there) - place
+        assert np.abs(found - (dx, dy)).max() < tolerance, place
+
+
+def test_fields_are_told_apart_in_right_ascension_as_well():
+    """A tangential projection has the antipode where the field is."""
+    pointings = [reference(ra, 0.0, 30.0) for ra in (10.0, 190.0, 10.1, 10.0005)]
+    assert fields.members(pointings) == [[0, 3], [1], [2]]
+
+
+def test_fields_with_and_without_fits_coordinates_are_the_same():
+    pointings = [header(10, 20, 30 + SIAF.V3IdlYAngle), reference(10, 20, 30)]
+    assert fields.members(pointings) == [[0, 1]]
+
+
 def test_groups_have_a_largest_size():
     pointings = [header(10, 20, 30)] * 7
     assert [len(numbers) for numbers, _ in fields.group(pointings, most=3)] == [3, 3, 1]
@@ -52,3 +123,36 @@ def test_dithers_are_found_at_any_roll(roll):
     """Also where the angle jumps by 360 degrees between one dither and the next."""
     pointings = [header(10, 20, roll - 0.004), header(10, 20, roll + 0.004)]
     assert fields.members(pointings) == [[0, 1]]
+
+
+def test_a_matrix_without_scales_and_distortion_do_not_matter():
+    """As grizli writes them: CD beside CDELT 1, and SIP in CTYPE."""
+    wcs = scene.pointing_wcs(10, 20, 30, SIDE)
+    cards = wcs.to_header()
+    for i, j in np.ndindex(2, 2):
+        cards[f"CD{i + 1}_{j + 1}"] = wcs.pixel_scale_matrix[i, j]
+        cards.remove(f"PC{i + 1}_{j + 1}", ignore_missing=True)
+    cards["CDELT1"] = cards["CDELT2"] = 1.0
+    cards["CTYPE1"], cards["CTYPE2"] = "RA---TAN-SIP", "DEC--TAN-SIP"
+    groups = fields.group([header(10, 20, 30), read_pointing(cards)], most=2)
+    np.testing.assert_allclose(groups[0][1], 0, atol=1e-6)
+
+
+def test_keywords_that_make_no_sense():
+    with pytest.raises(StepError, match="world coordinates make no sense"):
+        reference(10, 95, 30)
+    with pytest.raises(StepError, match="world coordinates make no sense"):
+        reference(10, "north", 30)
+    assert read_pointing({"RA_REF": 10.0, "DEC_REF": 20.0}) == {}
+
+
+def test_pointings_that_a_source_does_not_move_between_are_the_same():
+    """Nearer than 3 px across the dispersion and than a trace along it; here along x."""
+    moves = [(0, 0), (2, 40), (2, 70), (4, 0), (-2, -40), (0, 0)]  # y, x in px
+    pointings = []
+    for dy, dx in moves:  # roll such that y is north and x is west
+        west, north = PIXEL_MATRIX @ np.array([dx, dy]) / 3600
+        dec, ra = 20 + north, 10 - west / np.cos(np.radians(20))
+        pointings.append(reference(ra, dec, -SIAF.V3IdlYAngle))
+    found = fields.distinct([*pointings, {}, reference(50, 20, 0), {}], nearest=(3, 58))
+    assert found == [0, 0, 1, 2, 0, 0, 3, 4, 5]

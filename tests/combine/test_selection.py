@@ -4,23 +4,56 @@ import numpy as np
 import pytest
 
 from tests import small
-from wfssbkg.combine import background
-from wfssbkg.files import exposure_table
+from wfssbkg.combine import background, selection
+from wfssbkg.files import exposure_table, masked_exposure
+
+SATURATED = masked_exposure.SATURATED | masked_exposure.BAD
+
+
+def judged(tmp_path, flags, **settings):
+    """The exposures that are fit, and the table, of name to its saturated pixels and its field."""
+    config = small.settings(combine={"level_border": 8, "minimum_exposures": 1} | settings)
+    place = small.folder(tmp_path)
+    for name, (box, field) in flags.items():
+        bits = np.zeros((64, 128), dtype=np.uint8)
+        bits[box] = SATURATED
+        pointing = {"RA_REF": 10.0 * field, "DEC_REF": 20.0, "ROLL_REF": 0.0}
+        pointing |= {"V3I_YANG": 0.57, "VPARITY": -1}
+        small.masked_exposure(
+            place, name, np.full(bits.shape, 0.5), 0.01, bits=bits, pointing=pointing
+        )
+    table = small.table(*({"productFilename": name} for name in flags))
+    fit = background.normalise(small.WORKERS, config, place, table, list(flags))
+    return [exposure.name for exposure in fit], table
 
 
 def test_a_long_saturated_trace_is_a_reason_to_reject(tmp_path):
-    config = small.settings(
-        combine={"level_border": 8, "minimum_exposures": 1, "maximum_saturated": 60}
-    )
-    place, lengths = small.folder(tmp_path), {"a": 0, "b": 60, "c": 61}
-    for name, length in lengths.items():
-        small.masked_exposure(place, name, np.full((64, 64), 0.5), 0.01, saturated=length)
-    table = small.table(*({"productFilename": name} for name in lengths))
-    fit = background.normalise(small.WORKERS, config, place, table, list(lengths))
-    assert [exposure.name for exposure in fit] == ["a", "b"]
+    lengths = {"a": 0, "b": 60, "c": 61}
+    flags = {name: (np.s_[20:22, 10 : 10 + x], x) for name, x in lengths.items()}
+    fit, table = judged(tmp_path, flags, maximum_saturated=60)
+    assert fit == ["a", "b"]
     assert exposure_table.fates(table)[exposure_table.REJECTED] == ["c"]
     assert "61 px of its trace are saturated" in exposure_table.reason(table, "c")
     assert "more than 60 (combine.maximum_saturated)" in exposure_table.reason(table, "c")
+
+
+def test_what_is_flagged_in_all_fields_is_no_saturated_star(tmp_path):
+    """A row of the detector that is always flagged, as the real detector has them."""
+    flags = {name: (np.s_[20:22, 5:120], number) for number, name in enumerate("abcd")}
+    fit, _ = judged(tmp_path, flags)
+    assert fit == list("abcd")
+
+
+def test_a_reason_that_rejects_many_is_named_with_its_setting(tmp_path):
+    flags = {"a": (np.s_[10:12, 5:120], 1), "b": (np.s_[20:22, 5:120], 2)} | dict.fromkeys(
+        "cdef", (np.s_[0:0], 5)
+    )
+    fit, table = judged(tmp_path, flags)
+    assert fit == list("cdef")
+    (said,) = selection.common_reasons(table)
+    assert "2 of 6 exposures are rejected for one reason (combine.maximum_saturated)" in said
+    exposure_table.mark(table, "a", status=exposure_table.ACCEPTED, reason="")
+    assert not selection.common_reasons(table)
 
 
 @pytest.mark.filterwarnings("ignore:File may have been truncated")

@@ -27,7 +27,7 @@ def test_a_pixel_is_bad_if_it_is_bad_in_all_exposures(binned, tmp_path):
         for name, where in bits.items()
     ]
     shared = stripes.none(16) if binned else None
-    _, _, number, bad, _ = stack.combine_all(
+    _, _, number, bad, *_ = stack.combine_all(
         small.WORKERS, config.combine, members, shared, binned=binned
     )
     if binned:
@@ -70,7 +70,7 @@ def test_a_background_of_an_exposure_that_is_gone_is_not_current(tmp_path):
         small.masked_exposure(place, name, np.ones((16, 16)), 0.01)
     inputs = small.table(*({"productFilename": name} for name in names))
     image = np.ones((16, 16), dtype=np.float32)
-    made = combined_background.Background(image, image, image, image < 0, inputs)
+    made = combined_background.Background(image, image, image, image < 0, image, inputs)
     settings = up_to_date.bearing(small.DEFAULTS, up_to_date.COMBINED, place.combination)
     combined_background.write(place.background, made, settings=settings)
     assert background.is_current(place, names, settings)
@@ -84,3 +84,12 @@ def test_the_bands_of_all_workers_together_fit_into_the_memory(number):
     workers = Workers(compute, need_gb=0.1)
     assert workers.number == number
     assert number * stack._band_memory(workers) <= 32e9
+
+
+@given(st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_distinct_pointings_are_counted_where_one_of_theirs_counts(number, seed):
+    rng = np.random.default_rng(seed)
+    counts, places = rng.random((number, 3, 4)) < 0.5, rng.integers(0, 3, number).tolist()
+    found = stack.distinct_pointings(counts, places)
+    for y, x in np.ndindex(3, 4):
+        assert found[y, x] == len({p for p, c in zip(places, counts[:, y, x], strict=True) if c})

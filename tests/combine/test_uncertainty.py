@@ -21,7 +21,7 @@ def rows(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uncertainty")
     recipe = folder / "default.yaml"
     recipe.write_text(yaml.safe_dump(SETTINGS))
-    arguments = ["--sets", "A", "--seeds", "6", "--workers", "1", "--npix", "512"]
+    arguments = ["--sets", "A", "--seeds", "5", "--workers", "1", "--npix", "512"]
     arguments += ["--recipes", "--config", str(recipe), "--work", str(folder / "work")]
     with (
         mock.patch.dict(os.environ),

@@ -26,7 +26,7 @@ def scored(exposure, background, place, refined):
     """The comparison of a background with one exposure, from their files."""
     number = np.ones(SHAPE, dtype=np.int16)
     table = small.table({"productFilename": NAME})
-    made = Background(background, number, number, number < 0, table)
+    made = Background(background, number, number, number < 0, number, table)
     comparison = Comparison(place, made, made.bad)
     combined = CombinedExposures([exposure], refined, [])
     cross_validation.score(small.WORKERS, small.DEFAULTS, comparison, combined)

@@ -58,7 +58,7 @@ def comparison(name="GR150C-F115W", exposed=12, seed=1):
     science = science_pixels((NPIX, NPIX))
     sky = np.where(science, 1 + 0.02 * rng.normal(size=science.shape), 0).astype(np.float32)
     number = np.where(science, rng.integers(0, 10, science.shape), 0)
-    background = Background(sky, np.full_like(sky, 0.01), number, ~science, table)
+    background = Background(sky, np.full_like(sky, 0.01), number, ~science, number, table)
     return Comparison(
         Folder(Combination(*name.split("-")), Path("work"), Path("out")),
         background,

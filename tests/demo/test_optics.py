@@ -102,7 +102,7 @@ def test_spots_are_dark_where_they_should_be():
     smooth = optics.sky_background("GR150C", "F115W", npix, clean=True)
     ratio = spotted / smooth
     largest = optics.coronagraphic_spots(npix)[-1]
-    assert largest.diameter == pytest.approx(2.0 / 0.0656)
+    assert largest.diameter == pytest.approx(2.0 / optics.PIXEL_SCALE)
     y = round(largest.y)
     first = ratio[y, round(largest.x - 105)]
     assert 0.03 < 1 - first < 0.3

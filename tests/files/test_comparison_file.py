@@ -19,7 +19,7 @@ def comparison(tmp_path):
     folder = small.folder(tmp_path)
     number = np.ones(SHAPE, dtype=np.int16)
     table = small.table({"productFilename": "jw01_nis_rate.fits"})
-    background = combined_background.Background(number, number, number, number < 0, table)
+    background = combined_background.Background(number, number, number, number < 0, number, table)
     dq = np.zeros(SHAPE, dtype=np.uint32)
     header = fits.Header({"QDATE": table.meta["QDATE"]})
     reference_file.write(folder.finished, background, dq, header, SETTINGS)

@@ -16,10 +16,12 @@ def test_flags_tell_filled_few_bad_and_reference_pixels(tmp_path):
     image = np.ones(number.shape, np.float32)
     inputs = exposure_table.new([])
     inputs.meta["QDATE"] = "2026-01-01"
+    pointings = number.clip(0, 3)
+    pointings[8, 11] = 1
     background = combined_background.Background(
-        image, 0.01 * image, number, bad, inputs, systematic=0.001
+        image, 0.01 * image, number, bad, pointings, inputs, systematic=0.001
     )
-    dq = finish.flags(background, fewest=3)
+    dq = finish.flags(background, fewest=3, pointings=2)
     reference_file.write(tmp_path / "a.fits", background, dq, fits.Header(), {"mask.growth": 1})
     with fits.open(tmp_path / "a.fits") as hdus:
         dq = hdus["DQ"].data
@@ -27,6 +29,8 @@ def test_flags_tell_filled_few_bad_and_reference_pixels(tmp_path):
     assert dq[8, 8] == values["FLUX_ESTIMATED"]
     assert dq[8, 9] == values["FLUX_ESTIMATED"] | values["OTHER_BAD_PIXEL"]
     assert dq[8, 10] == values["UNRELIABLE_SLOPE"]
+    assert dq[8, 11] == values["UNRELIABLE_BIAS"]
+    assert reference_file.read_header(tmp_path / "a.fits")["NPOINT"] == 3
     assert dq[0, 0] == values["REFERENCE_PIXEL"]
     assert dq[6, 6] == 0
     combined_background.write(tmp_path / "b.fits", background, settings={})
@@ -43,13 +47,17 @@ def test_the_outer_four_rows_and_columns_see_no_light():
     assert science[detector.inner_pixels()].shape == (8, 12)
 
 
+USED = {"R_FLAT": "crds://flat.fits", "CRDS_CTX": "jwst_1.pmap", "USEAFTER": "2023-01-01T00:00:00"}
+
+
 def header_of(inputs):
     return reference_header.reference_header(
         Combination("GR150C", "F115W"),
         exposure=fits.Header(),
         inputs=inputs,
         author="A. Author",
-        history=[],
+        used=USED,
+        settings={"mask.flicker_noise": "uncleaned"},
         flat_is_out=True,
     )
 

@@ -1,10 +1,13 @@
 """Which settings make a file out of date, and which do not."""
 
 import pytest
+from astropy.io import fits
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests import small
 from wfssbkg.errors import StepError
-from wfssbkg.files import fits_file, up_to_date
+from wfssbkg.files import exposure_table, fits_file, up_to_date
 from wfssbkg.layout import Combination
 
 
@@ -47,6 +50,17 @@ def test_a_setting_that_is_younger_than_a_file_had_its_default_then():
     assert up_to_date.differing(recorded, bearing(up_to_date.MASKED)) == []
 
 
+def test_how_1f_noise_is_cleaned_bears_on_what_is_cleaned():
+    finer = small.DEFAULTS.mask.cleaning.model_copy(update={"n_sigma": 3.0})
+    for kind, expected in (("cleaned", ["mask.cleaning"]), ("uncleaned", [])):
+        recorded = bearing(up_to_date.FINISHED, mask={"flicker_noise": kind})
+        other = bearing(up_to_date.FINISHED, mask={"flicker_noise": kind, "cleaning": finer})
+        assert up_to_date.differing(recorded, other) == expected
+    before_it_was_a_setting = dict(recorded)
+    del before_it_was_a_setting["mask.flicker_noise"]
+    assert up_to_date.differing(before_it_was_a_setting, recorded) == []
+
+
 def test_settings_survive_the_disk_and_a_file_of_others_is_named(tmp_path):
     path = tmp_path / "a.fits"
     wanted = bearing(up_to_date.COMBINED)
@@ -57,3 +71,49 @@ def test_settings_survive_the_disk_and_a_file_of_others_is_named(tmp_path):
     with pytest.raises(StepError, match=r"mask\.growth, combine\.clip_sigma\. Run makeMask"):
         changes = {"mask": {"growth": 9}, "combine": {"clip_sigma": 9.0}}
         up_to_date.check_made_with(path, small.settings(**changes), *check)
+
+
+def made_of(path, *rows):
+    """A background whose own table has these rows."""
+    primary = fits.PrimaryHDU(header=fits.Header({"QDATE": "now"}))
+    fits_file.write(path, [primary, exposure_table.to_hdu(small.table(*rows))])
+
+
+def test_a_background_of_reprocessed_exposures_is_out_of_date(tmp_path):
+    place = small.folder(tmp_path)
+    old = {"size": 100, "checksum": "a" * 32, "cal_ver": "1.0", "crds_ctx": "jwst_1.pmap"}
+    rows = [old | {"productFilename": name} for name in "abc"]
+    made_of(place.background, *rows)
+    assert up_to_date.outdated(place, small.table(*rows)) == ""
+    place.masked("c").touch()
+    words = up_to_date.outdated(place, small.table(*rows))
+    assert "0 new exposures since, 0 are no longer used, 0 reprocessed since, 1 masked" in words
+    rows[0] |= {"checksum": "b" * 32}
+    rows[1] |= {"checksum": "", "cal_ver": "2.0"}
+    words = up_to_date.outdated(place, small.table(*rows, {"productFilename": "d"}))
+    assert "1 new exposures since, 0 are no longer used, 2 reprocessed since, 1 masked" in words
+
+
+versions = st.fixed_dictionaries(
+    {
+        "size": st.sampled_from([0, 1000, 1005, 2000]),
+        "checksum": st.sampled_from(["", "a", "b"]),
+        "cal_ver": st.sampled_from(["", "1", "2"]),
+        "crds_ctx": st.sampled_from(["", "x", "y"]),
+    }
+)
+
+
+@given(versions, versions)
+def test_versions_are_told_apart_by_what_is_known_of_both(one, other):
+    same = exposure_table.same_version(one, other)
+    assert same == exposure_table.same_version(other, one)
+    if one["checksum"] and other["checksum"]:
+        assert same == (one["checksum"] == other["checksum"])
+    else:
+        both = [
+            (one[key], other[key]) for key in ("cal_ver", "crds_ctx") if one[key] and other[key]
+        ]
+        sizes = one["size"], other["size"]
+        near = 0 in sizes or max(sizes) < 1.01 * min(sizes)
+        assert same == (near and all("" in pair or len(set(pair)) == 1 for pair in both))

@@ -21,7 +21,9 @@ def combined(systematic=0.0):
     empty[60:64, 60:64] = True
     sci[empty] = err[empty] = np.nan
     number[empty] = 0
-    return combined_background.Background(sci, err, number, empty, small.table(), systematic)
+    return combined_background.Background(
+        sci, err, number, empty, number, small.table(), systematic
+    )
 
 
 def test_the_error_that_sources_leave_is_part_of_the_uncertainty():

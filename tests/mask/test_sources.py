@@ -43,15 +43,11 @@ def test_bad_pixels_by_flag_value_and_variance():
     ]
 
 
-@pytest.mark.parametrize("along_x", [True, False])
-def test_length_of_a_trace_that_was_saturated_at_once(along_x):
+def test_pixels_that_were_saturated_at_once():
     lost, late = pixel["SATURATED"] | pixel["DO_NOT_USE"], pixel["SATURATED"]
-    dq = np.zeros(SHAPE, np.uint32)
-    assert sources.saturated_length(dq, along_x=along_x) == 0
-    dq[20:25, 10:110] = late  # saturated, but not from the first group on
-    dq[60:64, 30:100] = lost | pixel["JUMP_DET"]
-    dq[100:115, 100:115] = lost  # a snowball
-    assert sources.saturated_length(dq, along_x=along_x) == (70 if along_x else 15)
+    dq = np.array([[lost, late, lost | pixel["JUMP_DET"]], [0, pixel["DO_NOT_USE"], 2**31]])
+    expected = [[True, False, True], [False] * 3]
+    np.testing.assert_array_equal(sources.saturated_at_once(dq.astype(np.uint32)), expected)
 
 
 def test_sky_background_follows_a_gradient_below_bad_pixels():

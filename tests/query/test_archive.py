@@ -62,7 +62,7 @@ def test_one_search_finds_spectra_and_direct_images(tiny):
     assert {name["combination"]: name["productFilename"] for name in result.exposures} == {
         GR150C: rate_name(1), CLEAR: rate_name(2),
     }  # fmt: skip
-    assert result.others == 2
+    assert result.others.total() == 2
     assert tiny.server.counts["search"] == 1
     assert found(archive.search(tiny.query(), [CLEAR])) == [rate_name(2)]
 
@@ -83,7 +83,7 @@ def test_the_server_filters_and_its_answer_is_checked_again(tiny, monkeypatch):
     monkeypatch.setattr("demo.server._passes", lambda value, condition: True)
     result = archive.search(tiny.query(), [GR150C])
     assert found(result) == [rate_name(1)]
-    assert result.others == len(decoys)
+    assert result.others.total() == len(decoys)
     assert result.refused == []
 
 
@@ -236,3 +236,86 @@ def test_the_footprint_can_hold_a_pole():
 )
 def test_without_a_footprint_the_target_is_the_pointing(region):
     assert pointing(s_region=region, targ_ra="370.5", targ_dec=-3) == (10.5, -3.0)
+
+
+@pytest.mark.parametrize(("ra", "dec"), [(0, 0), ("0.0", "0"), (None, None), (10.0, None)])
+def test_no_target_is_no_pointing(ra, dec):
+    np.testing.assert_array_equal(pointing(targ_ra=ra, targ_dec=dec), [np.nan, np.nan])
+    assert pointing(targ_ra=ra, targ_dec=dec, s_region=square(120.0, 0.0)) == pytest.approx(
+        (120.0, 0.0), abs=1e-6
+    )
+
+
+def test_what_gave_the_pointing_is_noted():
+    regions = {"s_region": square(1.0, 2.0)}, {}, {"targ_ra": 0, "targ_dec": 0}
+    exposures = [archive.to_exposure(keyword_row(rate_name(1)) | row, [GR150C]) for row in regions]
+    assert [row["pointing"] for row in exposures] == ["footprint", "target", ""]
+
+
+# ---- the columns of the service
+
+
+@pytest.mark.parametrize("name", ["NIRISS", "niriss", "NIRISS/WFSS", "NIRISS/IMAGE", None])
+def test_names_of_the_instrument(name):
+    assert archive.to_exposure(keyword_row(rate_name(1), instrume=name), [GR150C])
+
+
+def test_columns_that_are_taken_over():
+    told = {"checksum": "D41D8CD98F00B204E9800998ECF8427E", "cal_ver": "2.0.0", "category": "GO",
+            "crds_ctx": "jwst_1.pmap", "pi_name": "Somebody", "visitype": "PARALLEL_PURE",
+            "pcs_mode": "FINEGUIDE"}  # fmt: skip
+    exposure = archive.to_exposure(keyword_row(rate_name(1)) | told, [GR150C])
+    told["checksum"] = told["checksum"].lower()
+    assert {key: exposure[key] for key in told} == told
+    exposure = archive.to_exposure(keyword_row(rate_name(1), checksum="sha1:1234"), [GR150C])
+    assert exposure["checksum"] == ""
+
+
+@pytest.mark.parametrize("gone", [archive.USEFUL, ("s_region",)])
+def test_without_useful_columns_the_search_goes_on(tiny, gone, capsys):
+    tiny.server.gone = set(gone)
+    result = archive.search(tiny.query(), [GR150C])
+    assert len(result.exposures) == 3
+    assert tiny.server.counts["search"] == 2
+    assert capsys.readouterr().out.count("WARNING") == 1
+
+
+@pytest.mark.parametrize("name", archive.REQUIRED)
+def test_without_a_required_column_one_message_says_which(tiny, name):
+    tiny.server.gone = {name}
+    with pytest.raises(StepError, match=f"does not know {name} any more.* needs an update"):
+        archive.search(tiny.query(attempts=5), [GR150C])
+    assert tiny.server.counts["search"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "gone"),
+    [
+        ("Invalid column name 'PCS_MODE'.", ("pcs_mode",)),
+        ("Unknown Columns: pi_name, category", ("category", "pi_name")),
+        ("the filter of this program has timed out", archive.USEFUL),
+        ("no such column", archive.USEFUL),
+    ],
+)
+def test_the_columns_that_an_error_names(words, gone):
+    kept = archive._known(archive.COLUMNS, words)
+    assert [name for name in archive.COLUMNS if name not in kept] == list(gone)
+
+
+def test_an_error_that_names_no_column_is_tried_without_the_useful_ones(tiny, monkeypatch, capsys):
+    def refuse(rows, request, gone):
+        columns = request["params"]["columns"].split(",")
+        if len(columns) > len(archive.REQUIRED):
+            raise ValueError("too much is asked for")
+        return columns, rows
+
+    monkeypatch.setattr("demo.server.search", refuse)
+    assert len(archive.search(tiny.query(), [GR150C]).exposures) == 3
+    assert capsys.readouterr().out.count("WARNING") == 1
+
+    def refuse_all(rows, request, gone):
+        raise ValueError("too much is asked for")
+
+    monkeypatch.setattr("demo.server.search", refuse_all)
+    with pytest.raises(StepError, match=r"gives no list of exposures.*\(after 2 tries\)"):
+        archive.search(tiny.query(), [GR150C])

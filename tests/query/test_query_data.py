@@ -1,6 +1,8 @@
 """queryData.py as a user runs it."""
 
+import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from astropy.io import fits
 
 from demo.server import Fault
+from tests import small
 from tests.demo.test_server import keyword_row, rate_name, star, tiny_archive, write_rate
-from wfssbkg.files import exposure_table
+from tests.query.test_archive import square
+from wfssbkg.files import exposure_table, up_to_date
 from wfssbkg.layout import Combination, Folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -274,3 +279,257 @@ def test_ctrl_c_ends_a_download_without_debris(user, archive, fault):
     user.run()
     assert list(user.table()["status"]) == ["accepted"] * 8
     assert len(user.files()) == 9
+
+
+# ---- the archive as it is: reprocessed, processed, without pointings, with other columns
+
+
+def write(archive, number, primary=None, sci=None, **changes):
+    """Write an exposure with some keywords, anew if it is there; returns its row."""
+    path = archive.folder / rate_name(number)
+    path.unlink(missing_ok=True)
+    write_rate(path, **({"CAL_VER": "1.20.2", "CRDS_CTX": "jwst_1.pmap"} | (primary or {})))
+    with fits.open(path, mode="update") as hdus:
+        hdus["SCI"].header.update({"RA_REF": 10.0, "DEC_REF": 20.0} | (sci or {}))
+    with fits.open(path) as hdus:
+        versions = {"cal_ver": hdus[0].header["CAL_VER"], "crds_ctx": hdus[0].header["CRDS_CTX"]}
+    content = path.read_bytes()
+    row = keyword_row(path.name, len(content), checksum=hashlib.md5(content).hexdigest())
+    return row | versions | changes
+
+
+def forget_versions(user):
+    """Let the table be one from before its columns for versions."""
+    table = user.table()
+    for column in ("checksum", "cal_ver", "crds_ctx", "s_clnfns", "pointing"):
+        table[column] = ""
+    exposure_table.write(table, user.folder().table)
+
+
+def downloads(user, archive):
+    """What a run says, and how many files it asks for."""
+    before = archive.server.counts["download"]
+    output, _ = user.run()
+    return output, archive.server.counts["download"] - before
+
+
+@pytest.fixture
+def reprocessed(user, archive):
+    """Somebody has two exposures; then the archive processes the first one again."""
+    archive.fill([write(archive, 1), write(archive, 2)])
+    user.configure(gratings=["GR150C"], gaia_g_limit=None)
+    user.run()
+    table = user.table()
+    assert list(table["cal_ver"]) == ["1.20.2"] * 2
+    table["level"] = [0.7, 0.8]
+    exposure_table.mark(table, rate_name(1), status="rejected", reason="crowded", level=0.7)
+    exposure_table.write(table, user.folder().table)
+    rows = [
+        write(archive, 1, {"CAL_VER": "2.0.00", "S_CLNFNS": "COMPLETE"}),
+        write(archive, 2),
+    ]
+    assert rows[0]["fileSize"] == rows[1]["fileSize"]
+    archive.fill(rows)
+    small.masked_exposure(user.folder(), rate_name(1), np.ones((4, 4)), 0.1)
+    return rows
+
+
+def same_bytes(user, archive, number):
+    name = rate_name(number)
+    return user.folder().rate(name).read_bytes() == (archive.folder / name).read_bytes()
+
+
+def test_a_file_that_the_archive_has_processed_again_is_fetched_again(user, archive, reprocessed):
+    _, fetched = downloads(user, archive)
+    assert fetched == 1
+    assert same_bytes(user, archive, 1)
+    table = user.table()
+    assert list(table["status"]) == ["accepted", "accepted"]  # what was rejected is judged again
+    assert list(table["s_clnfns"]) == ["COMPLETE", "absent"]
+    for column in ("cal_ver", "checksum"):
+        assert list(table[column]) == [row[column] for row in reprocessed]
+    np.testing.assert_array_equal(table["level"], [np.nan, 0.8])
+    assert downloads(user, archive)[1] == 0
+
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_an_old_file_is_never_called_a_new_one(user, archive, reprocessed, options):
+    """The download fails, or the run is killed: the table tells what there is."""
+    archive.server.faults.append(Fault(f"GET {rate_name(1)}", "404", times=9))
+    user.run(*options)
+    assert list(user.table()["status"]) == ["failed", "accepted"]
+    assert user.table()["cal_ver"][0] == "1.20.2"
+    assert user.table()["checksum"][0] != reprocessed[0]["checksum"]
+    archive.server.faults.clear()
+    assert downloads(user, archive)[1] == 1
+    assert same_bytes(user, archive, 1)
+    assert user.table()["cal_ver"][0] == "2.0.00"
+
+
+def test_what_was_fetched_by_a_run_that_was_killed_is_not_fetched_again(user, archive, reprocessed):
+    shutil.copy(archive.folder / rate_name(1), user.folder().rate(rate_name(1)))
+    assert downloads(user, archive)[1] == 0
+    assert user.table()["checksum"][0] == reprocessed[0]["checksum"]
+    assert user.table()["s_clnfns"][0] == "COMPLETE"
+
+
+def test_without_kept_rates_a_new_version_is_fetched_and_no_other(user, archive, reprocessed):
+    table = user.table()
+    table["status"], table["masked_fraction"] = "accepted", 0.1
+    exposure_table.write(table, user.folder().table)
+    place, settled = user.folder(), small.settings(mask={"flicker_noise": "uncleaned"})
+    settings = up_to_date.bearing(settled, up_to_date.MASKED, place.combination)
+    for number in (1, 2):
+        place.rate(rate_name(number)).unlink()
+        small.masked_exposure(place, rate_name(number), np.ones((4, 4)), 0.1, settings=settings)
+    user.configure(gratings=["GR150C"], gaia_g_limit=None, keep_rates=False)
+    assert downloads(user, archive)[1] == 1
+    assert same_bytes(user, archive, 1)
+    assert not user.folder().rate(rate_name(2)).exists()
+
+
+def test_tables_of_an_earlier_version_cause_no_needless_download(user, archive, reprocessed):
+    forget_versions(user)
+    assert downloads(user, archive)[1] == 1
+    assert list(user.table()["cal_ver"]) == ["2.0.00", "1.20.2"]
+    assert list(user.table()["s_clnfns"]) == ["COMPLETE", "absent"]
+    user.folder().table.unlink()  # nor does a table that is gone
+    assert downloads(user, archive)[1] == 0
+    assert user.table()["checksum"][0] == reprocessed[0]["checksum"]
+
+
+def test_a_file_of_another_checksum_has_failed(user, archive):
+    archive.fill([write(archive, 1, checksum="0" * 32), write(archive, 2)])
+    user.configure(gratings=["GR150C"], gaia_g_limit=None)
+    output, _ = user.run()
+    assert f"not {'0' * 32} as the archive says (after 2 tries)" in output
+    assert list(user.table()["status"]) == ["failed", "accepted"]
+    assert user.files() == ["GR150C-F115W.fits", rate_name(2)]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_size_that_is_a_little_off_is_a_warning(user, archive, known):
+    row = write(archive, 1)
+    size, off = row["fileSize"], row["fileSize"] + 500
+    archive.fill([row | {"fileSize": off, "checksum": row["checksum"] if known else None}])
+    user.configure(gratings=["GR150C"], gaia_g_limit=None)
+    output, fetched = downloads(user, archive)
+    assert fetched == 1
+    assert f"WARNING: {rate_name(1)} is whole, but has {size} bytes, not {off}" in output
+    assert list(user.table()["size"]) == [size]
+    output, fetched = downloads(user, archive)
+    assert (fetched, list(user.table()["size"])) == (0, [size])
+    assert "WARNING" not in output
+
+
+def test_what_was_processed_further_is_excluded_once_its_header_tells(user, archive):
+    archive.fill([write(archive, 1, {"S_BKDSUB": "COMPLETE"}), write(archive, 2)])
+    user.configure(gratings=["GR150C"], gaia_g_limit=None)
+    for expected in (2, 0):
+        output, fetched = downloads(user, archive)
+        assert fetched == expected
+        assert "1 excluded: processed already, background subtracted (S_BKDSUB)" in output
+        assert list(user.table()["status"]) == ["excluded", "accepted"]
+
+
+def test_the_star_check_is_repeated_on_the_pointing_of_the_header(user, archive):
+    """Of pure parallels, MAST has neither target nor footprint."""
+    unknown = {"targ_ra": 0.0, "targ_dec": 0.0}
+    rows = [
+        write(archive, 1, sci={"RA_REF": 200.01, "DEC_REF": -60.0}, **unknown),  # beside the star
+        write(archive, 2, sci={"RA_REF": 100.0, "DEC_REF": -60.0}, **unknown),
+        write(archive, 3, sci={"RA_REF": None, "DEC_REF": None}, targ_ra=None, targ_dec=None),
+        write(archive, 4),
+        write(archive, 5, s_region=square(50.0, 0.0)),
+        # The target is not where the detector looks.
+        write(archive, 6, sci={"RA_REF": 200.01, "DEC_REF": -60.0}),
+    ]
+    # A star at 0, 0 has nothing to do with the exposures that have no target.
+    archive.fill(rows, [star(200.0, -60.0, 7.5), star(0.0, 0.0, 5.0)])
+    user.configure(gratings=["GR150C"])
+    for expected in (6, 0):
+        output, fetched = downloads(user, archive)
+        assert fetched == expected
+        assert "2 excluded: bright star" in output
+        assert "1 excluded: no pointing known, so bright stars cannot be checked" in output
+        table = user.table()
+        status = ["excluded", "accepted", "excluded", "accepted", "accepted", "excluded"]
+        assert list(table["status"]) == status
+        assert list(table["pointing"]) == ["header", "header", "", "header", "footprint", "header"]
+        np.testing.assert_allclose(table["ra"], [200.01, 100, np.nan, 10, 50, 200.01], atol=1e-4)
+    assert table["star_sep"][0] == pytest.approx(0.3, abs=1e-3)
+
+
+def test_columns_that_mast_no_longer_has_are_done_without(user, archive):
+    archive.fill([write(archive, 1, pi_name="Somebody")])
+    user.configure(gratings=["GR150C"], gaia_g_limit=None)
+    user.run()
+    assert user.table()["pi_name"][0] == "Somebody"
+    archive.server.gone = {"pcs_mode", "category"}
+    output, errors = user.run()
+    assert output.count("WARNING: MAST refuses the request") == 1
+    assert "without the columns category, pcs_mode: what they tell is unknown" in output
+    assert errors == ""
+    assert (user.table()["pcs_mode"][0], user.table()["pi_name"][0]) == ("", "Somebody")
+    archive.server.gone = {"readpatt", "category"}
+    archive.server.counts.clear()
+    output, errors = user.run(status=1)
+    assert "does not know readpatt any more" in errors
+    assert "WFSSBackgrounds needs an update" in errors
+    assert archive.server.counts["search"] == 1
+
+
+def test_many_exposures_that_are_stale_or_restricted_are_a_warning(user, archive):
+    rows = [write(archive, 1)] + [keyword_row(rate_name(number)) for number in range(2, 11)]
+    for row in rows[1:3]:
+        row["isStale"] = True
+    rows[3]["isRestricted"] = True
+    for row in rows[4:]:
+        row["subarray"] = "WFSS64R"
+    archive.fill(rows)
+    user.configure(gratings=["GR150C"], gaia_g_limit=None)
+    output, _ = user.run()
+    assert "WARNING: 2 of 10 exposures are excluded as 'superseded in the archive'" in output
+    assert "as 'not public: restricted'" not in output
+
+
+# ---- files with other names
+
+
+def test_a_folder_of_other_files_is_told_by_kind_and_combination(user, archive):
+    rates = user.home / "rates"
+    rates.mkdir()
+    user.configure(gratings=["GR150C"], source="rates", gaia_g_limit=None)
+    output, _ = user.run(status=1)
+    assert f"no exposure found. {rates} has no FITS file" in output
+    assert "Expected *_rate.fits of GR150C-F115W" in output
+    write_rate(rates / rate_name(1), FILTER="GR150R")
+    write_rate(rates / rate_name(2), FILTER="CLEAR", EXP_TYPE="NIS_IMAGE")
+    for name in ("a_cal.fits", "a_rateints.fits", "b_rateints.fits", "a_RATE.FITS", "readme.txt",
+                 "a_rate.fits.gz", "b_uncal.fits.gz"):  # fmt: skip
+        (rates / name).touch()
+    output, _ = user.run(status=1)
+    assert (
+        f"no exposure found. {rates} has 1 *_RATE.FITS, 1 *_cal.fits, "
+        "1 *_rate.fits of CLEAR-F115W (NIS_IMAGE), 1 *_rate.fits of GR150R-F115W (NIS_WFSS), "
+        "1 *_rate.fits.gz, 2 *_rateints.fits, 1 *_uncal.fits.gz. "
+        "Expected *_rate.fits of GR150C-F115W"
+    ) in output
+    assert "refused: 1 x *_RATE.FITS: names are read in lower case only. Rename them" in output
+    assert "refused: 1 x *_rate.fits.gz: compressed. Unpack them with gunzip" in output
+    assert "above" not in output
+
+
+def test_where_nothing_can_be_used_the_message_says_why(user, archive):
+    archive.fill([write(archive, 1, {"S_FLAT": "COMPLETE"}), write(archive, 2, subarray="WFSS64R")])
+    user.configure(gratings=["GR150C"], gaia_g_limit=None)
+    _, errors = user.run("--quiet", status=1)
+    assert (
+        "GR150C-F115W: FAILED: no exposure can be used: 1 excluded: processed already, "
+        "flat-fielded (S_FLAT); 1 excluded: SUBARRAY WFSS64R (accepted FULL). See "
+    ) in errors
+    archive.fill([write(archive, 3, filter="GR150R"), keyword_row("x_uncal.fits")])
+    user.configure(gratings=["GR150R"], filters=["F200W"], gaia_g_limit=None)
+    output, _ = user.run(status=1)
+    assert "no exposure found. MAST (http" in output
+    assert "Expected *_rate.fits of GR150R-F200W" in output

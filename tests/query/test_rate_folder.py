@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 from astropy.io import fits
 
@@ -43,7 +44,11 @@ def search_local(rates):
 def test_local_files_are_decided_on_their_headers(local):
     before = {path: path.stat().st_mtime_ns for path in local.rglob("*")}
     result, table = search_local(local)
-    assert result.others == 3
+    assert result.others == {
+        "*_rate.fits of CLEAR-F115W (NIS_IMAGE)": 1,
+        "*_rate.fits of GR150R-F200W (NIS_WFSS)": 1,
+        "*_rate.fits of GR150C-F115W (NIS_WFSS, INSTRUME NIRCAM)": 1,
+    }
     assert list(table["productFilename"]) == [rate_name(1), "mine_rate.fits"]
     assert list(table["dataURI"]) == [
         str(local / rate_name(1)), str(local / "JWST" / "deeper" / "mine_rate.fits"),
@@ -63,13 +68,62 @@ def test_what_mast_withholds_does_not_matter_for_the_users_own_files(local):
     assert exposure_table.fates(table)[exposure_table.ACCEPTED] == [rate_name(1), rate_name(2)]
 
 
+@pytest.mark.parametrize(
+    ("primary", "sci", "words"),
+    [
+        ({"S_FLAT": "COMPLETE"}, {}, "flat-fielded (S_FLAT)"),
+        ({"S_BKDSUB": "COMPLETE"}, {}, "background subtracted (S_BKDSUB)"),
+        ({"GSKY101": 0.7}, {"CTYPE1": "RA---TAN-SIP", "CD1_1": 1e-5},
+         "background subtracted by grizli (GSKY101) and world coordinates changed"),
+    ],
+)  # fmt: skip
+def test_files_that_were_processed_further_are_excluded(local, primary, sci, words):
+    with fits.open(local / rate_name(1), mode="update") as hdus:
+        hdus[0].header.update(primary)
+        hdus["SCI"].header.update(sci)
+    _, table = search_local(local)
+    assert table["status"][0] == exposure_table.EXCLUDED
+    assert table["reason"][0].startswith(f"processed already, {words}")
+
+
+def test_a_header_tells_versions_and_noise_of_a_local_file(local):
+    versions = {"CAL_VER": "2.0.0", "CRDS_CTX": "jwst_1.pmap", "S_CLNFNS": "COMPLETE"}
+    others = {"CATEGORY": "GO", "PI_NAME": "Nobody", "PCS_MODE": "FINEGUIDE"}
+    write_rate(local / rate_name(2), CHECKSUM="0" * 32, **versions, **others)
+    _, table = search_local(local)
+    for key, value in (versions | others).items():
+        assert table[key.lower()][1] == value
+    assert list(table["checksum"][:2]) == ["", ""]  # that keyword is FITS's own
+    assert table["s_clnfns"][0] == "absent"
+
+
+@pytest.mark.parametrize(
+    ("keywords", "mjd"),
+    [
+        ({"DATE-OBS": "2023-02-25", "TIME-OBS": "12:00:00.000"}, 60000.5),
+        ({"DATE-OBS": "2023-02-25"}, 60000.0),
+        ({"DATE-OBS": "2023-02-25T06:00:00"}, 60000.25),
+        ({"DATE-OBS": "yesterday"}, np.nan),
+        ({"TIME-OBS": "12:00:00"}, np.nan),
+        ({}, np.nan),
+    ],
+)
+def test_without_expstart_the_date_tells_when_an_exposure_began(local, keywords, mjd):
+    with fits.open(local / rate_name(1), mode="update") as hdus:
+        del hdus[0].header["EXPSTART"]
+        hdus[0].header.update(keywords)
+    np.testing.assert_allclose(search_local(local)[1]["mjd"][0], mjd)
+
+
 def test_the_pointing_of_the_aperture_counts_before_that_of_the_target(local):
     with fits.open(local / rate_name(1), mode="update") as hdus:
         hdus["SCI"].header.update(RA_REF=11.0, DEC_REF=21.0)
     assert search_local(local)[1]["ra"][0] == 11.0
+    assert search_local(local)[1]["pointing"][0] == "header"
     with fits.open(local / rate_name(1), mode="update") as hdus:
         hdus["SCI"].header["S_REGION"] = square(12.0, 22.0)
     assert search_local(local)[1]["dec"][0] == pytest.approx(22.0, abs=1e-4)
+    assert search_local(local)[1]["pointing"][0] == "footprint"
 
 
 def test_local_files_that_cannot_be_read_are_named(local, tmp_path):

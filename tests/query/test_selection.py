@@ -94,7 +94,7 @@ def test_rejected_stays_rejected_unless_the_rules_exclude_it():
 
 
 def test_results_of_a_file_that_was_replaced_do_not_stay():
-    old = former(level=0.7, size=99, status="rejected")
+    old = former(level=0.7, size=90, status="rejected")
     kept = selection.keep_results(former(), old)
     assert np.isnan(kept["level"][0])
     assert kept["status"][0] == "accepted"

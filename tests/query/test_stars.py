@@ -146,7 +146,7 @@ def test_exposures_near_a_star_are_excluded_with_the_reason():
     table = exposure_rows(
         {"ra": 10.0, "dec": 0.0, "mjd": 6e4},
         {"ra": 50.0, "dec": 0.0, "mjd": np.nan},
-        {"mjd": 6e4},
+        {"mjd": 6e4, "s_clnfns": "absent"},
         {"ra": 10.0, "dec": 0.0, "mjd": 6e4, "status": "excluded", "reason": "not public"},
     )
     rows = [star(10.0, 0.02, 9.0), star(10.0, 0.01, 7.123), star(50.0, 0.04)]
@@ -158,6 +158,25 @@ def test_exposures_near_a_star_are_excluded_with_the_reason():
     assert np.isnan(table["star_gmag"][1])
     assert "pointing" in table["reason"][2]
     assert table["reason"][3] == "not public"
+
+
+def test_a_pointing_that_only_the_header_can_tell_is_waited_for():
+    table = exposure_rows({"mjd": 6e4})
+    stars.exclude(table, catalogue([star(10.0, 0.0)]), radius=2.0)
+    assert list(table["status"]) == ["accepted"]
+    table["ra"], table["dec"], table["s_clnfns"] = 10.0, 0.0, "absent"
+    stars.exclude(table, catalogue([star(10.0, 0.0)]), radius=2.0)
+    assert list(table["reason"]) == ["bright star: G = 8.00 at 0.00 arcmin"]
+    table["ra"] = 50.0
+    stars.exclude(table, catalogue([star(10.0, 0.0)]), radius=2.0)
+    assert np.isnan(table["star_gmag"][0])
+
+
+@pytest.mark.parametrize("status", ["rejected", "failed"])
+def test_a_star_excludes_what_was_rejected_or_failed_as_well(status):
+    table = exposure_rows({"ra": 10.0, "dec": 0.0, "mjd": 6e4, "status": status})
+    stars.exclude(table, catalogue([star(10.0, 0.0)]), radius=2.0)
+    assert list(table["status"]) == ["excluded"]
 
 
 @pytest.mark.parametrize("mjd", [np.nan, 0.0, -5.0, 1e12])

@@ -136,7 +136,7 @@ def test_no_process_outlives_its_parent(tmp_path, how):
         os.killpg(process.pid, how)
     else:
         process.send_signal(how)
-    process.wait(20)
+    process.wait(120)
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
     errors = process.stderr.read()

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
+from wfssbkg import detector
 from wfssbkg.combine import average, fields, halves, refinement, selection, stack, stripes
 from wfssbkg.combine.exposure import Exposure, measure
 from wfssbkg.combine.refinement import Refinement
@@ -71,16 +72,36 @@ def normalise(
     """
     members = [Exposure.of(folder, name) for name in names]
     readable = selection.readable(config, folder, table, names)
+    _note_pointings(config, folder, readable)
     jobs = [(exposure, config.combine) for exposure in readable]
     outcomes = []
     for (exposure, _), outcome in workers.run(measure, jobs, description="levels"):
         if not isinstance(outcome, StepError):
-            exposure.level, exposure.noise = outcome
+            exposure.level, exposure.noise, _ = outcome
         outcomes.append((exposure, outcome))
     selection.judge_measured(table, outcomes, config.combine)
     known = {exposure.name: exposure for exposure in readable}
     members = [known.get(exposure.name, exposure) for exposure in members]
     return selection.still_fit(config.combine, folder, table, members)
+
+
+def _note_pointings(config: Config, folder: Folder, members: list[Exposure]) -> None:
+    """Number the pointings of exposures; says how many have none, and what that costs."""
+    lost = sum(not exposure.pointing for exposure in members)
+    if lost:
+        messages.warn(
+            f"{lost} of {len(members)} exposures do not tell where they point (RA_REF, DEC_REF, "
+            "ROLL_REF, V3I_YANG, VPARITY in SCI): each counts as a field of its own. Sources that "
+            "only all dithers of a field together show stay in, and the uncertainty may be too low"
+        )
+    combination = folder.combination
+    nearest = (fields.SAME_ACROSS, fields.SAME_ACROSS)
+    if not combination.direct:
+        along = detector.TRACE_LENGTHS[combination.filter]
+        nearest = (nearest[0], along) if combination.along_x else (along, nearest[1])
+    places = fields.distinct([exposure.pointing for exposure in members], nearest=nearest)
+    for exposure, place in zip(members, places, strict=True):
+        exposure.place = place
 
 
 def refine(

@@ -34,8 +34,8 @@ class Exposure:
         Of the sky, and of a typical pixel, DN/s.
     pointing : dict
         World coordinates, from `wfssbkg.files.pointing`.
-    saturated : int
-        Length of the longest trace that was saturated from the first group on, px.
+    place : int
+        The number of its pointing, from `wfssbkg.combine.fields.distinct`.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Exposure:
     level: float = np.nan
     noise: float = np.nan
     pointing: Pointing = field(default_factory=dict)
-    saturated: int = 0
+    place: int = 0
 
     @classmethod
     def of(cls, folder: Folder, name: str) -> Self:
@@ -125,7 +125,7 @@ class Exposure:
 
     def read_header(self) -> fits.Header:
         """
-        Note what the headers tell: pointing, saturated and shape.
+        Note what the headers tell: pointing and shape.
 
         Returns
         -------
@@ -138,7 +138,7 @@ class Exposure:
             If the file cannot be read, or its world coordinates make no sense.
         """
         header, of_image = masked_exposure.read_headers(self.masked)
-        self.pointing, self.saturated = read_pointing(of_image), header.get("SATLEN", 0)
+        self.pointing = read_pointing(of_image)
         self.shape = of_image["NAXIS2"], of_image["NAXIS1"]
         return header
 
@@ -166,7 +166,7 @@ def _normalised(
     return value, np.where(counts, err / np.float32(level), unknown)
 
 
-def measure(exposure: Exposure, settings: Combine) -> tuple[float, float]:
+def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, np.ndarray]:
     """
     Measure an exposure; if a refinement is to come, write its bins and what it begins with.
 
@@ -175,6 +175,8 @@ def measure(exposure: Exposure, settings: Combine) -> tuple[float, float]:
     level, noise : float
         The sky's level, from the pixels that makeMask.py left unmasked, and the noise of a
         typical pixel, DN/s.
+    saturated : (n,) int32 array
+        The pixels that were saturated from the first group on: indices into the flat frame.
 
     Raises
     ------
@@ -182,10 +184,12 @@ def measure(exposure: Exposure, settings: Combine) -> tuple[float, float]:
         If there is no level, or a file cannot be read.
     """
     sci, err, bits = masked_exposure.read(exposure.masked)
+    saturated = np.flatnonzero(bits & np.uint8(masked_exposure.SATURATED)).astype(np.int32)
     border, sigma = settings.level_border, settings.level_sigma
     if not settings.refinements:
-        level = levels.sky_level(sci, bits != 0, border=(border, border), sigma=sigma)
-        return level, np.nan
+        masked = bits & np.uint8(masked_exposure.BAD | masked_exposure.SOURCE) > 0
+        level = levels.sky_level(sci, masked, border=(border, border), sigma=sigma)
+        return level, np.nan, saturated
     value, noise, source = write_bins(exposure, sci, err, bits)
     # A few bins are enough for a first guess, since each refinement fits the level again.
     few = np.s_[::6, ::6]
@@ -193,7 +197,7 @@ def measure(exposure: Exposure, settings: Combine) -> tuple[float, float]:
     level = levels.sky_level(
         value[few], (source | np.isnan(noise))[few], border=tuple(borders), sigma=sigma
     )
-    return level, traces.pixel_noise(bins.weight(noise))
+    return level, traces.pixel_noise(bins.weight(noise)), saturated
 
 
 def write_bins(

@@ -1,4 +1,4 @@
-"""Which exposures are dithers of the same field: they see the same sources."""
+"""Which exposures are dithers of the same field, and which of the same pointing."""
 
 from functools import lru_cache
 
@@ -6,19 +6,35 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from wfssbkg.detector import PIXEL_MATRIX, REFERENCE_PIXEL
 from wfssbkg.files.pointing import Pointing
 
 FARTHEST = 256  # px; exposures farther apart have too little of the field in common
 ROLL_TOLERANCE = 0.02  # deg: a third of a pixel at the edge of the frame
+SAME_ACROSS = 3.0  # px; nearer than this, across the dispersion, a source hides the same sky
+_SAME_ROLL = 0.17  # deg: that much at the edge of the frame
 
 
 @lru_cache(maxsize=4096)  # one takes about 1 ms to make, and exposures are grouped several times
 def _wcs(cards: tuple[tuple[str, str | float], ...]) -> WCS:
-    return WCS(fits.Header(cards))
+    """The world coordinates of a pointing; linear."""
+    pointing = dict(cards)
+    if "CRVAL1" in pointing:
+        return WCS(fits.Header(pointing))
+    # From the ideal frame to the sky, as in jwst.lib.set_telescope_pointing.calc_rotation_matrix.
+    parity = pointing["VPARITY"]
+    angle = np.radians(pointing["ROLL_REF"] - parity * pointing["V3I_YANG"])
+    turned = [[parity * np.cos(angle), np.sin(angle)], [-parity * np.sin(angle), np.cos(angle)]]
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = [pointing["RA_REF"], pointing["DEC_REF"]]
+    wcs.wcs.crpix = REFERENCE_PIXEL
+    wcs.wcs.cd = np.array(turned) @ PIXEL_MATRIX / 3600
+    return wcs
 
 
 def group(
-    pointings: list[Pointing], *, most: int
+    pointings: list[Pointing], *, most: int, roll_tolerance: float = ROLL_TOLERANCE
 ) -> list[tuple[list[int], list[tuple[float, float]]]]:
     """
     Group exposures that see the same sources.
@@ -26,10 +42,12 @@ def group(
     Parameters
     ----------
     pointings : list of dicts
-        From `wfssbkg.files.pointing`, one for each exposure. An exposure without world coordinates
-        is a group of its own.
+        From `wfssbkg.files.pointing`, one for each exposure. An exposure without a pointing is a
+        group of its own.
     most : int
         Most exposures in a group.
+    roll_tolerance : float
+        Exposures turned by more than this, deg, are not of one group.
 
     Returns
     -------
@@ -37,24 +55,76 @@ def group(
         For each group the numbers of its exposures in the list, and where each of them sees a
         source relative to the first, (y, x) in px.
     """
-    groups: list[tuple[WCS | None, float, list[int], list[tuple[float, float]]]] = []
-    for number, header in enumerate(pointings):
-        wcs = _wcs(tuple(header.items())) if "CRVAL1" in header else None
-        roll = _roll(wcs) if wcs else np.nan
-        for first, first_roll, numbers, offsets in groups:
-            if not wcs or not first or len(numbers) == most:
-                continue
-            turned = (roll - first_roll + 180) % 360 - 180
-            if abs(turned) > ROLL_TOLERANCE or abs(wcs.wcs.crval[1] - first.wcs.crval[1]) > 0.1:
-                continue
-            x, y = wcs.wcs_world2pix([first.wcs.crval], 0)[0] - first.wcs.crpix + 1
-            if max(abs(x), abs(y)) < FARTHEST:
+    known = [_wcs(tuple(each.items())) if each else None for each in pointings]
+    places = np.array([_direction(wcs) for wcs in known]).reshape(-1, 3)
+    groups: list[tuple[list[int], list[tuple[float, float]]]] = []
+    near = np.cos(np.radians(2 * FARTHEST * np.max(PIXEL_MATRIX) / 3600))
+    for number, wcs in enumerate(known):
+        firsts = places[[numbers[0] for numbers, _ in groups]]
+        for k in np.flatnonzero(firsts @ places[number] > near):
+            numbers, offsets = groups[k]
+            offset, turned = _offset(known[numbers[0]], wcs)
+            if (
+                len(numbers) < most
+                and abs(turned) <= roll_tolerance
+                and np.abs(offset).max() < FARTHEST
+            ):
                 numbers.append(number)
-                offsets.append((float(y), float(x)))
+                offsets.append(offset)
                 break
         else:
-            groups.append((wcs, roll, [number], [(0.0, 0.0)]))
-    return [(numbers, offsets) for _, _, numbers, offsets in groups]
+            groups.append(([number], [(0.0, 0.0)]))
+    return groups
+
+
+def _direction(wcs: WCS | None) -> np.ndarray:
+    """The unit vector to where an exposure points; 0 if that is not known."""
+    if wcs is None:
+        return np.zeros(3)
+    ra, dec = np.radians(wcs.wcs.crval)
+    return np.array([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+
+
+def _offset(first: WCS, other: WCS) -> tuple[tuple[float, float], float]:
+    """Where another exposure sees a source relative to the first, (y, x) in px; its roll, deg.
+
+    The roll is told from two points: position angles are not the same from one meridian to another.
+    """
+    centre = first.wcs.crpix - 1
+    points = centre + np.array([[0, 0], [0, 100]])
+    seen = other.wcs_world2pix(first.wcs_pix2world(points, 0), 0)
+    x, y = seen[0] - centre
+    across, along = seen[1] - seen[0]
+    return (float(y), float(x)), float(np.degrees(np.arctan2(across, along)))
+
+
+def distinct(pointings: list[Pointing], *, nearest: tuple[float, float]) -> list[int]:
+    """
+    Number the pointings of exposures that differ enough for a source to move off its own light.
+
+    Parameters
+    ----------
+    pointings : list of dicts
+        As for `group`. An exposure without a pointing has one of its own.
+    nearest : (float, float)
+        Pointings that differ by less than this in y and in x, px, are the same.
+
+    Returns
+    -------
+    list of int
+        For each exposure the number of its pointing, from 0.
+    """
+    labels, count = [0] * len(pointings), 0
+    for numbers, offsets in group(pointings, most=len(pointings), roll_tolerance=_SAME_ROLL):
+        different: list[tuple[float, float]] = []
+        for number, offset in zip(numbers, offsets, strict=True):
+            away = np.abs(np.reshape(different, (-1, 2)) - offset)
+            same = np.flatnonzero((away < nearest).all(axis=1))
+            if not len(same):
+                different.append(offset)
+            labels[number] = count + (int(same[0]) if len(same) else len(different) - 1)
+        count += len(different)
+    return labels
 
 
 def members(pointings: list[Pointing]) -> list[list[int]]:
@@ -70,12 +140,6 @@ def units(pointings: list[Pointing]) -> list[list[int]]:
     """
     groups = members(pointings)
     return groups if len(groups) != 1 else [[number] for number in groups[0]]
-
-
-def _roll(wcs: WCS) -> float:
-    """Position angle of the detector's y axis, deg."""
-    matrix = wcs.pixel_scale_matrix
-    return float(np.degrees(np.arctan2(matrix[0, 1], matrix[1, 1])))
 
 
 def share_out(groups: list[list[int]], information: np.ndarray, number: int) -> list[list[int]]:

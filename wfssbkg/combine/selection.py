@@ -1,5 +1,6 @@
 """Which exposures are fit for a background: judged, and noted in the exposure table."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -7,6 +8,7 @@ import bottleneck as bn
 import numpy as np
 from astropy.table import Table
 
+from wfssbkg.combine import fields, saturation
 from wfssbkg.combine.exposure import Exposure
 from wfssbkg.combine.refinement import Refinement
 from wfssbkg.config import Combine, Config
@@ -16,6 +18,7 @@ from wfssbkg.files.exposure_table import ACCEPTED, FAILED, REJECTED
 from wfssbkg.layout import Folder
 from wfssbkg.run import messages
 
+_MANY = 0.3  # a part of the exposures that is hardly spoilt all in the same way
 _LEAST_TYPICAL = 1.0  # sources; where the others have hardly any, a few are due to chance
 
 
@@ -82,7 +85,7 @@ def reject(table: Table, exposure: Exposure, reason: str) -> None:
 
 
 def judge_measured(
-    table: Table, outcomes: list[tuple[Exposure, float | StepError]], settings: Combine
+    table: Table, outcomes: list[tuple[Exposure, tuple | StepError]], settings: Combine
 ) -> None:
     """
     Note the levels of exposures, and reject those that are not fit by their own measure.
@@ -91,22 +94,26 @@ def judge_measured(
     ----------
     table : `~astropy.table.Table`
     outcomes : list of (Exposure, outcome)
-        Whether a level was measured: a StepError if not.
+        From `wfssbkg.combine.exposure.measure`, a StepError if there is no level.
     settings : Combine
     """
+    measured: list[Exposure] = []
+    saturated: list[np.ndarray] = []
     for exposure, outcome in outcomes:
         if isinstance(outcome, StepError):
             reject(table, exposure, str(outcome))
             continue
         level = exposure.level
         exposure_table.mark(table, exposure.name, status=ACCEPTED, reason="", level=level)
-        if exposure.saturated > settings.maximum_saturated:
-            reason = (
-                f"a bright source: {exposure.saturated} px of its trace are saturated from the "
-                f"first group on, more than {settings.maximum_saturated} "
-                "(combine.maximum_saturated)"
-            )
-            reject(table, exposure, reason)
+        measured.append(exposure)
+        saturated.append(outcome[2])
+    most = settings.maximum_saturated
+    for exposure, length in _too_saturated(measured, saturated, most):
+        reason = (
+            f"a bright source: {length} px of its trace are saturated from the first group on, "
+            f"more than {most} (combine.maximum_saturated)"
+        )
+        reject(table, exposure, reason)
     limit = settings.maximum_masked_fraction
     for row in table:
         if row["status"] == ACCEPTED and row["masked_fraction"] > limit:
@@ -115,6 +122,39 @@ def judge_measured(
                 f"{row['masked_fraction']:.0%} of the pixels masked, more than {limit:.0%} "
                 "(combine.maximum_masked_fraction)"
             )
+
+
+def _too_saturated(
+    members: list[Exposure], saturated: list[np.ndarray], most: int
+) -> Iterator[tuple[Exposure, int]]:
+    """The exposures with a saturated trace longer than `most` px, and its length."""
+    if not members:
+        return
+    groups = fields.members([exposure.pointing for exposure in members])
+    shape = members[0].shape
+    defects = saturation.permanent(saturated, groups, shape)
+    for exposure, flagged in zip(members, saturated, strict=True):
+        pixels = flagged[~defects[flagged]]
+        if len(pixels) > most:
+            length = saturation.longest_trace(pixels, shape, along_x=exposure.along_x)
+            if length > most:
+                yield exposure, length
+
+
+def common_reasons(table: Table) -> list[str]:
+    """Which settings reject a large part of the exposures of a table, each in a sentence."""
+    judged = np.count_nonzero(np.isin(table["status"], (ACCEPTED, REJECTED)))
+    settings = Counter(
+        found[1]
+        for reason in table["reason"][table["status"] == REJECTED]
+        if (found := re.search(r"\((combine\.\w+)", reason))
+    )
+    return [
+        f"{count} of {judged} exposures are rejected for one reason ({name}): look at them in the "
+        "report of compareBackgrounds.py. If they are sound, change that setting"
+        for name, count in settings.most_common()
+        if count > _MANY * judged
+    ]
 
 
 def unfit(
@@ -200,6 +240,7 @@ def still_fit(
     if len(fit) < len(members):
         exposure_table.write(table, folder.table)
     if len(fit) < settings.minimum_exposures:
+        messages.warn_some(common_reasons(table))
         raise StepError(
             f"{len(fit)} exposures are fit for a background, expected at least "
             f"{settings.minimum_exposures} (combine.minimum_exposures in the config)"

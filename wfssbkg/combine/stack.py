@@ -47,6 +47,8 @@ def combine_all(
         Exposures that count.
     bad : (ny, nx) bool array
         Pixels that are bad in all exposures.
+    pointings : (ny, nx) int16 array
+        Distinct pointings of the exposures that count.
     information : (bands, n) float array
         In each exposure, as for `wfssbkg.combine.average.shares`.
     """
@@ -119,7 +121,31 @@ def combine_band(
         some_rows = noise[number, :: bins.SIZE]  # enough to tell the shares
         counted = 1 / np.square(some_rows) if weighted else np.isfinite(some_rows)
         information[0, number] = np.nansum(counted, dtype=np.float64)
+    pointings = distinct_pointings(np.isfinite(noise), [each.place for each in members])
     if weighted:
-        return *average.weighted_mean(values, noise, settings.clip_sigma), bad, information
-    clip_sigma = settings.clip_sigma if settings.estimator == "clipped_median" else None
-    return *average.median(values, noise, clip_sigma=clip_sigma), bad, information
+        combined = average.weighted_mean(values, noise, settings.clip_sigma)
+    else:
+        clip_sigma = settings.clip_sigma if settings.estimator == "clipped_median" else None
+        combined = average.median(values, noise, clip_sigma=clip_sigma)
+    return *combined, bad, pointings, information
+
+
+def distinct_pointings(counts: np.ndarray, places: list[int]) -> np.ndarray:
+    """
+    How many distinct pointings the exposures have that count in each pixel.
+
+    Parameters
+    ----------
+    counts : (n, ny, nx) bool array
+        Where each exposure counts.
+    places : list of int
+        The number of the pointing of each exposure.
+
+    Returns
+    -------
+    (ny, nx) int16 array
+    """
+    number = np.zeros(counts.shape[1:], dtype=np.int16)
+    for place in set(places):
+        number += counts[np.equal(places, place)].any(axis=0)
+    return number

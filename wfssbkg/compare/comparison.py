@@ -8,10 +8,24 @@ from wfssbkg.compare.cross_validation import CombinedExposures
 from wfssbkg.config import Config
 from wfssbkg.detector import science_pixels
 from wfssbkg.errors import StepError
-from wfssbkg.files import comparison_file, exposure_table, reference_file, up_to_date
+from wfssbkg.files import (
+    comparison_file,
+    exposure_table,
+    flicker_noise,
+    reference_file,
+    up_to_date,
+)
 from wfssbkg.files.comparison_file import Comparison
 from wfssbkg.layout import Folder
 from wfssbkg.run import command_line, messages
+
+
+def settled(config: Config, folder: Folder) -> Config:
+    """The settings with the kind of the finished background; as they are if there is none."""
+    try:
+        return flicker_noise.settled(config, exposure_table.read(folder.finished))
+    except StepError:  # `begin` will tell
+        return config
 
 
 def is_current(config: Config, folder: Folder) -> bool:
@@ -22,6 +36,7 @@ def is_current(config: Config, folder: Folder) -> bool:
         return False
     sources = [folder.finished, folder.finished_unflat]
     sources += [path for name in names for path in (folder.masked(name), folder.refined(name))]
+    config = settled(config, folder)
     settings = up_to_date.bearing(config, up_to_date.COMPARED, folder.combination)
     return up_to_date.is_current(folder.comparison, settings, sources)
 
@@ -82,6 +97,9 @@ def note_limits(comparison: Comparison, combined: CombinedExposures, config: Con
     one_field = len(fields.members([exposure.pointing for exposure in combined.members])) == 1
     left_out = sum(len(part) for part in combined.parts)
     note = comparison.notes.append
+    most = comparison.background.pointings.max()
+    if few := messages.of_few_pointings(most, config.combine.minimum_pointings):
+        note(few)
     if number < len(accepted):
         note(
             f"{len(accepted) - number} of {len(accepted)} masked exposures are gone from "

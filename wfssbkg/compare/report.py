@@ -15,10 +15,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from wfssbkg import __version__, versions
 from wfssbkg.compare import pictures
-from wfssbkg.compare.figures import PERCENTILES, figures, table, verdict
+from wfssbkg.compare.figures import PERCENTILES, Verdict, figures, table, verdict
 from wfssbkg.config import Config
 from wfssbkg.detector import science_pixels
-from wfssbkg.files import exposure_table, up_to_date
+from wfssbkg.files import exposure_table, flicker_noise, up_to_date
 from wfssbkg.files.comparison_file import Comparison
 from wfssbkg.files.temporary import replacing
 from wfssbkg.run import progress
@@ -42,7 +42,7 @@ def write(path: Path, comparisons: list[Comparison], config: Config) -> None:
     sections = []
     with progress.bar("drawing", len(comparisons), "combinations") as bar:
         for comparison in comparisons:
-            sections.append(_section(comparison))
+            sections.append(_section(comparison, config))
             bar.update()
     values = {
         "sections": sections,
@@ -101,7 +101,7 @@ def _small_enough(values: dict[str, Any], comparisons: list[Comparison]) -> str:
             most //= 2
 
 
-def _section(comparison: Comparison) -> dict[str, Any]:
+def _section(comparison: Comparison, config: Config) -> dict[str, Any]:
     """What the template needs to know of a combination, but for the pictures of exposures."""
     background, reference = comparison.background, comparison.official_name
     rows, science = background.inputs.copy(), science_pixels(background.sci.shape)
@@ -112,18 +112,24 @@ def _section(comparison: Comparison) -> dict[str, Any]:
         str(Time(mjd, format="mjd").strftime("%Y-%m-%d")) if np.isfinite(mjd) else ""
         for mjd in rows["mjd"]
     ]
-    levels = rows["level"][rows["status"] == exposure_table.ACCEPTED]
+    accepted = rows[rows["status"] == exposure_table.ACCEPTED]
+    kind = flicker_noise.settled(config, rows).mask.flicker_noise
     known = {name: figures(score) for name, score in comparison.scores.items()}
+    judgement = verdict(known, reference)
+    if background.pointings.max() < config.combine.minimum_pointings:
+        # What it holds of its sources looks like a gain.
+        judgement = Verdict("doubtful", "sources cannot be told from the sky in it")
     return {
         "name": str(comparison.folder.combination),
         "files": [comparison.folder.finished.name, comparison.folder.finished_unflat.name],
+        "kind": flicker_noise.of_background(accepted, kind),
         "fates": exposure_table.fates(rows),
-        "level": bn.nanmedian(np.asarray(levels, dtype=float)),
+        "level": bn.nanmedian(np.asarray(accepted["level"], dtype=float)),
         "uncertainty": 100 * bn.nanmedian(background.err[science]),
         "filled": 100 * np.mean(comparison.filled[science]),
         "reference": reference,
         "figures": known,
-        "verdict": verdict(known, reference),
+        "verdict": judgement,
         "notes": comparison.notes,
         "plates": pictures.plates(comparison),
         "rows": rows,

@@ -26,6 +26,9 @@ class Background:
         Exposures that count in each pixel.
     bad : (ny, nx) bool array
         Pixels that are bad in all exposures.
+    pointings : (ny, nx) int16 array
+        Distinct pointings of the exposures that count in each pixel; of a finished file, the most
+        that any pixel has.
     inputs : `~astropy.table.Table`
         The exposure table as it was when the background was made.
     systematic : float
@@ -36,6 +39,7 @@ class Background:
     err: np.ndarray
     number: np.ndarray
     bad: np.ndarray
+    pointings: np.ndarray
     inputs: Table
     systematic: float = 0.0
 
@@ -64,8 +68,9 @@ def write(path: Path, background: Background, *, settings: Mapping[str, Any]) ->
     primary.header["SYSERR"] = (background.systematic, "error that many pixels share")
     primary.header["WFSSBKG"] = (__version__, "version of WFSSBackgrounds")
     bad = fits.ImageHDU(background.bad.astype(np.uint8), name="BAD")
+    pointings = fits.ImageHDU(background.pointings.astype(np.int16), name="POINTINGS")
     tables = exposure_table.to_hdu(background.inputs), fits_file.settings_hdu(settings)
-    hdus = [primary, *background.images(), bad, *tables]
+    hdus = [primary, *background.images(), bad, pointings, *tables]
     fits_file.write(path, hdus)
 
 
@@ -79,16 +84,18 @@ def read(path: Path) -> Background:
         If there is none, or it cannot be read: run makeBackgrounds.py first.
     """
     with fits_file.product(path, "makeBackgrounds.py") as hdus:
-        sci, err, number, bad = images_of(hdus, "BAD")
+        sci, err, number, bad, pointings = images_of(hdus, "BAD", "POINTINGS")
         systematic = float(hdus[0].header["SYSERR"])
         if not (np.isfinite(sci) & (err > 0)).any() or not np.isfinite(systematic):
             raise StepError("no pixel has a value and an uncertainty")
-        return Background(sci, err, number, bad > 0, exposure_table.read(path), systematic)
+        inputs = exposure_table.read(path)
+        return Background(sci, err, number, bad > 0, pointings, inputs, systematic)
 
 
-def images_of(hdus: fits.HDUList, flags: str) -> list[np.ndarray]:
-    """SCI, ERR, NEXP and the flags of a background, in native byte order."""
-    images = [hdus[name].data for name in ("SCI", "ERR", "NEXP", flags)]
+def images_of(hdus: fits.HDUList, *others: str) -> list[np.ndarray]:
+    """SCI, ERR, NEXP and other images of a background, in native byte order."""
+    names = ("SCI", "ERR", "NEXP", *others)
+    images = [hdus[name].data for name in names]
     if images[0].ndim != 2 or len({image.shape for image in images}) > 1:
-        raise StepError(f"SCI, ERR, NEXP and {flags} are not images of one size")
+        raise StepError(f"{', '.join(names)} are not images of one size")
     return [image.astype(image.dtype.newbyteorder("=")) for image in images]

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 from astropy.table import Column, Table
+from astropy.time import Time
 
 from wfssbkg import __version__
 from wfssbkg.errors import StepError
-from wfssbkg.files import fits_file
+from wfssbkg.files import fits_file, rate
 from wfssbkg.layout import Folder
 
 # What can become of an exposure.
@@ -19,6 +20,14 @@ EXCLUDED = "excluded"  # left out by the query's rules; not downloaded
 FAILED = "failed"  # a download or a step went wrong; tried again the next time
 REJECTED = "rejected"  # its pixels are not fit for a background
 
+# What gave the pointing of an exposure; '' if it is not known.
+FOOTPRINT = "footprint"  # S_REGION, at MAST or in the header
+TARGET = "target"  # of the proposal
+HEADER = "header"  # RA_REF and DEC_REF
+
+# What tells versions of a rate file apart: the archive makes all of them again with each build.
+VERSION = ("size", "checksum", "cal_ver", "crds_ctx")
+
 # name -> (type, unit, description). The FITS standard knows no DN: as a unit of a column, it would
 # make astropy warn whoever reads the table.
 COLUMNS: dict[str, tuple[str, str | None, str]] = {
@@ -26,9 +35,18 @@ COLUMNS: dict[str, tuple[str, str | None, str]] = {
     "obs_id": ("str", None, "observation identifier at MAST"),
     "dataURI": ("str", None, "address at MAST, or path of a local file"),
     "size": ("i8", "byte", "size of the rate file"),
+    "checksum": ("str", None, "MD5 of the rate file in the archive"),
+    "cal_ver": ("str", None, "version of the pipeline that made the rate file"),
+    "crds_ctx": ("str", None, "CRDS context that the rate file was made with"),
+    "s_clnfns": ("str", None, "S_CLNFNS of the rate file; '' until looked at"),
     "program": ("str", None, "JWST programme"),
+    "category": ("str", None, "category of the programme"),
+    "pi_name": ("str", None, "principal investigator"),
+    "visitype": ("str", None, "type of the visit"),
+    "pcs_mode": ("str", None, "pointing control mode"),
     "ra": ("f8", "deg", "right ascension of the pointing, ICRS"),
     "dec": ("f8", "deg", "declination of the pointing, ICRS"),
+    "pointing": ("str", None, "what gave it: footprint, target or header"),
     "mjd": ("f8", "d", "start of the exposure, MJD"),
     "effinttm": ("f8", "s", "effective integration time"),
     "readpatt": ("str", None, "readout pattern"),
@@ -43,6 +61,11 @@ COLUMNS: dict[str, tuple[str, str | None, str]] = {
     "flat": ("str", None, "flat field in CRDS, as divided out"),
     "crds_context": ("str", None, "CRDS context that chose the flat field"),
 }
+# Columns that an older table lacks; they are empty then.
+_YOUNGER = (
+    "checksum", "cal_ver", "crds_ctx", "s_clnfns", "category", "pi_name", "visitype", "pcs_mode",
+    "pointing",
+)  # fmt: skip
 
 
 def new(rows: Iterable[Mapping[str, Any]]) -> Table:
@@ -88,8 +111,10 @@ def read(path: Path) -> Table:
     try:
         with fits_file.opened(path) as hdus:
             fits_file.check_whole(path, hdus)
-            values = [hdus["EXPOSURES"].data[name].tolist() for name in COLUMNS]
-            table = new(dict(zip(COLUMNS, row, strict=True)) for row in zip(*values, strict=True))
+            rows = hdus["EXPOSURES"].data
+            known = [name for name in COLUMNS if name in rows.names or name not in _YOUNGER]
+            values = [rows[name].tolist() for name in known]
+            table = new(dict(zip(known, row, strict=True)) for row in zip(*values, strict=True))
             table.meta["QDATE"] = hdus[0].header["QDATE"]
     except StepError as error:
         raise StepError(
@@ -126,6 +151,24 @@ def to_hdu(table: Table) -> fits.BinTableHDU:
     return rows
 
 
+def same_version(one: Mapping[str, Any] | Table.Row, other: Mapping[str, Any] | Table.Row) -> bool:
+    """
+    Whether two rows are of the same version of a rate file.
+
+    Parameters
+    ----------
+    one, other : mapping or row
+        With the columns `VERSION`; what is not known in one of them does not count. The checksums
+        decide if both are known, since catalogues give sizes that are a little off.
+    """
+    if one["checksum"] and other["checksum"]:
+        return bool(one["checksum"] == other["checksum"])
+    return rate.about(one["size"], other["size"]) and all(
+        one[name] == other[name] or not (one[name] and other[name])
+        for name in ("cal_ver", "crds_ctx")
+    )
+
+
 def mark(table: Table, filename: str, **values: Any) -> None:
     """Set columns of the row of one exposure; a KeyError if the table has no such exposure."""
     (rows,) = np.nonzero(table["productFilename"] == filename)
@@ -153,9 +196,9 @@ def to_process(table: Table, folder: Folder) -> list[Path]:
     """
     wanted = [(row["status"], rate_path(row, folder)) for row in table]
     return [
-        rate
-        for status, rate in wanted
-        if status in (ACCEPTED, REJECTED) or (status == FAILED and rate.exists())
+        path
+        for status, path in wanted
+        if status in (ACCEPTED, REJECTED) or (status == FAILED and path.exists())
     ]
 
 
@@ -184,3 +227,22 @@ def latest(table: Table) -> str:
     if not len(accepted):
         raise StepError("the exposure table has no accepted exposure")
     return str(accepted["productFilename"][np.argmax(np.nan_to_num(accepted["mjd"]))])
+
+
+def days(table: Table) -> tuple[str, str]:
+    """Days of the first and the last exposure of a table, e.g. 2022-07-04."""
+    mjd = np.asarray(table["mjd"], dtype=float)
+    mjd = mjd[np.isfinite(mjd)]
+    if not len(mjd):
+        return "unknown", "unknown"
+    first, last = Time([mjd.min(), mjd.max()], format="mjd").strftime("%Y-%m-%d")
+    return str(first), str(last)
+
+
+def flat_fields(table: Table) -> list[str]:
+    """The flat fields that exposures were divided by, and which exposures, in words."""
+    words = []
+    for name in sorted(set(table["flat"]) - {""}):
+        rows = table[table["flat"] == name]
+        words.append(f"{name} ({len(rows)} exposures of {' to '.join(days(rows))})")
+    return words

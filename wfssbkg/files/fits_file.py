@@ -1,5 +1,6 @@
 """FITS files: written in one go, read in parts, and what is wrong with one in words."""
 
+import errno
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from astropy.table import Table
 
 from wfssbkg.errors import StepError, first_line
 from wfssbkg.files.temporary import replacing
+
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def write(path: Path, hdus: list[Any], **options: Any) -> None:
@@ -33,9 +36,12 @@ def write(path: Path, hdus: list[Any], **options: Any) -> None:
         with replacing(path) as temporary:
             fits.HDUList(hdus).writeto(temporary, **options)
     except OSError as error:
+        advice = "Where the disk is full, make room"
+        if error.errno in _NOT_ALLOWED:
+            advice = f"You may not write to the folder {path.parent}: allow it, or set another one"
         raise OSError(
-            f"{path} cannot be written ({first_line(error)}). Where the disk is full, make room; "
-            "then run the same command again"
+            f"{path} cannot be written ({first_line(error)}). {advice}; then run the same command "
+            "again"
         ) from error
 
 

@@ -12,11 +12,16 @@ from wfssbkg.errors import StepError
 from wfssbkg.files import fits_file
 from wfssbkg.files.pointing import Pointing
 
-# Bits of the MASK extension; a pixel counts in the background where none is set.
-BAD, SOURCE = 1, 2
+# Bits of the MASK extension. A pixel counts in the background where it is neither bad nor of a
+# source; those saturated at once are told apart, since many of them make a bright star.
+BAD, SOURCE, SATURATED = 1, 2, 4
 EXTENSIONS = ("SCI", "ERR", "MASK")
 SCRIPT = "makeMask.py"
-_BITS = {BAD: "BAD: bad pixel or reference pixel", SOURCE: "SOURCE: pixel of a source"}
+_BITS = {
+    BAD: "BAD: bad pixel or reference pixel",
+    SOURCE: "SOURCE: pixel of a source",
+    SATURATED: "SATURATED: from the first group on",
+}
 
 
 def write(
@@ -27,7 +32,6 @@ def write(
     mask: np.ndarray,
     header: fits.Header,
     pointing: Pointing,
-    saturated: int,
     fraction: float,
     settings: Mapping[str, Any],
 ) -> None:
@@ -40,20 +44,17 @@ def write(
     sci, err : (ny, nx) float arrays
         Flat-fielded rate and the noise of its sky, DN/s.
     mask : (ny, nx) uint8 array
-        Bits BAD and SOURCE.
+        Bits BAD, SOURCE and SATURATED.
     header : `~astropy.io.fits.Header`
         Primary header of the exposure.
     pointing : dict
         Its world coordinates, from `wfssbkg.files.pointing`.
-    saturated : int
-        From `wfssbkg.mask.sources.saturated_length`.
     fraction : float
         Masked part of the science pixels.
     settings : mapping
         Those that it was made with, from `wfssbkg.files.up_to_date.bearing`.
     """
     primary = _primary(path, header)
-    primary.header["SATLEN"] = (saturated, "px of trace saturated from the first group on")
     primary.header["MASKFRAC"] = (fraction, "masked part of the science pixels")
     images = [
         fits.ImageHDU(np.asarray(values, dtype=kind), name=name)

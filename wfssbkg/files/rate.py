@@ -1,8 +1,13 @@
 """Whether a file is the rate file it should be."""
 
+import hashlib
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from astropy.io import fits
+from astropy.time import Time
 
 from wfssbkg.errors import StepError, printable
 from wfssbkg.files.fits_file import check_whole, opened
@@ -12,6 +17,7 @@ _KINDS = {"floating-point numbers": [(-32, 0), (-64, 0)], "32-bit flags": [(32, 
 _FLOATS, _FLAGS = _KINDS
 _IMAGES = dict.fromkeys(("SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE"), _FLOATS) | {"DQ": _FLAGS}
 _UNIT = "DN/s"
+_TOLERANCE = 0.01
 
 
 def check(path: Path, size: int = 0) -> fits.Header:
@@ -22,7 +28,7 @@ def check(path: Path, size: int = 0) -> fits.Header:
     ----------
     path : `~pathlib.Path`
     size : int
-        Expected size in bytes; 0 if it is not known.
+        About how large it should be, in bytes; 0 if that is not known.
 
     Returns
     -------
@@ -45,7 +51,7 @@ def check(path: Path, size: int = 0) -> fits.Header:
         what = f"starts with '{start}'" if start else "empty"
         raise StepError(f"not a FITS file ({what})")
     found = path.stat().st_size
-    if size and found != size:
+    if not about(found, size):
         raise StepError(f"{found} bytes instead of {size}")
     with opened(path) as hdus:
         missing = [name for name in _IMAGES if name not in hdus or not hdus[name].is_image]
@@ -70,6 +76,28 @@ def check(path: Path, size: int = 0) -> fits.Header:
         frame = f"{shapes[0][1]}x{shapes[0][0]}"
         raise StepError(f"the frame is {frame}, its header says {nx}x{ny} (SUBSIZE1, SUBSIZE2)")
     return header
+
+
+def about(size: int, other: int) -> bool:
+    """Whether two sizes agree within 1 %, as those of catalogues do; 0 is not known."""
+    return not (size and other) or abs(size - other) <= _TOLERANCE * max(size, other)
+
+
+def md5(path: Path) -> str:
+    """The checksum of a file as the archive gives it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def start(header: Mapping[str, Any]) -> float:
+    """When an exposure began, MJD, by EXPSTART or else DATE-OBS; NaN where neither tells."""
+    if isinstance(found := header.get("EXPSTART"), int | float) and found > 0:
+        return float(found)
+    date, time = str(header.get("DATE-OBS")), header.get("TIME-OBS") or "00:00"
+    try:
+        return float(Time(date if "T" in date else f"{date}T{time}").mjd)
+    except ValueError:
+        return math.nan
 
 
 def _check_kind(header: fits.Header, name: str, wanted: str) -> None:

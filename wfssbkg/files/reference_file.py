@@ -12,12 +12,13 @@ from wfssbkg.files.combined_background import Background, images_of
 
 # Bits of the DQ extension, with names of the JWST pipeline: it ORs them into the exposures it
 # subtracts the background from, so that none of them may be DO_NOT_USE.
-REFERENCE, FILLED, FEW, BAD = 1, 2, 4, 8
+REFERENCE, FILLED, FEW, BAD, SAME = 1, 2, 4, 8, 16
 _DQ_DEFINITIONS = [
     (0, REFERENCE, "REFERENCE_PIXEL", "reference pixel: no sky"),
     (1, FILLED, "FLUX_ESTIMATED", "no exposure counted here: filled from the neighbours"),
     (2, FEW, "UNRELIABLE_SLOPE", "fewer exposures counted here than a background needs"),
     (3, BAD, "OTHER_BAD_PIXEL", "bad pixel in all exposures"),
+    (4, SAME, "UNRELIABLE_BIAS", "too few pointings: a source may look like the sky"),
 ]
 
 FIGURES = ("XI", "XV")  # how the keywords begin that compareBackgrounds.py adds
@@ -50,6 +51,8 @@ def write(
     """
     primary = fits.PrimaryHDU(header=header)
     primary.header["FILENAME"] = path.name
+    most = int(background.pointings.max())
+    primary.header["NPOINT"] = (most, "most distinct pointings of a pixel")
     layout = [("BIT", "i4"), ("VALUE", "u4"), ("NAME", "S40"), ("DESCRIPTION", "S80")]
     definitions = np.array(_DQ_DEFINITIONS, dtype=layout)
     hdus = [
@@ -84,7 +87,8 @@ def read(path: Path) -> tuple[Background, np.ndarray]:
     """
     with fits_file.product(path, "finalizeBackgrounds.py") as hdus:
         sci, err, number, dq = images_of(hdus, "DQ")
-        made = Background(sci, err, number, dq & BAD > 0, exposure_table.read(path))
+        pointings = np.broadcast_to(np.int16(hdus[0].header["NPOINT"]), sci.shape)
+        made = Background(sci, err, number, dq & BAD > 0, pointings, exposure_table.read(path))
     return made, dq & FILLED > 0
 
 

@@ -10,7 +10,7 @@ from astropy.table import Table
 
 from wfssbkg import config
 from wfssbkg.errors import StepError
-from wfssbkg.files import exposure_table, fits_file
+from wfssbkg.files import exposure_table, fits_file, flicker_noise
 from wfssbkg.layout import Combination, Folder
 
 # The sections of the config that bear on each kind of file.
@@ -19,6 +19,7 @@ COMBINED = ("mask", "combine")
 FINISHED = ("mask", "combine", "finalize")
 COMPARED = ("mask", "combine", "finalize", "compare")
 
+_STAMP = ("RATESIZE", "RATETIME")
 _JUDGED = (exposure_table.ACCEPTED, exposure_table.REJECTED)  # what a background may be made of
 
 
@@ -31,6 +32,7 @@ def bearing(
     Parameters
     ----------
     settings : `~wfssbkg.config.Config`
+        As `wfssbkg.files.flicker_noise.settled` for the combination.
     sections : iterable of str
         One of `MASKED`, `COMBINED`, `FINISHED`, `COMPARED`.
     combination : `~wfssbkg.layout.Combination`
@@ -42,6 +44,8 @@ def bearing(
     """
     other_kind = "combine.trace_scales" if combination.direct else "combine.direct_scales"
     no_pixels = {"finalize.author", other_kind}
+    if settings.mask.flicker_noise == flicker_noise.UNCLEANED:
+        no_pixels.add("mask.cleaning")
     wanted = {name: getattr(settings, name).model_dump(mode="json") for name in sections}
     return {key: value for key, value in config.flat(wanted).items() if key not in no_pixels}
 
@@ -67,7 +71,9 @@ def differing(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
 
 @cache
 def _defaults() -> dict[str, Any]:
-    return config.flat(config.read(config.DEFAULTS).model_dump(mode="json"))
+    default = config.flat(config.read(config.DEFAULTS).model_dump(mode="json"))
+    # Files that do not tell are of a version that cleaned nothing.
+    return default | {"mask.flicker_noise": flicker_noise.UNCLEANED}
 
 
 def is_current(path: Path, wanted: Mapping[str, Any], sources: Iterable[Path]) -> bool:
@@ -85,6 +91,41 @@ def is_current(path: Path, wanted: Mapping[str, Any], sources: Iterable[Path]) -
     """
     recorded = made_with(path)
     return recorded is not None and not differing(recorded, wanted) and is_no_older(path, sources)
+
+
+def is_masked(rate: Path, masked: Path, wanted: Mapping[str, Any]) -> bool:
+    """
+    Whether a masked exposure is there, whole, made with these settings, and of this rate file.
+
+    Parameters
+    ----------
+    rate, masked : `~pathlib.Path`
+        A rate file that is gone (as with query.keep_rates: false) tells nothing.
+    wanted : mapping
+        From `bearing`.
+    """
+    if not is_current(masked, wanted, []):
+        return False
+    if not rate.exists():
+        return True
+    with fits_file.opened(masked) as hdus:
+        noted = hdus[0].header
+    if not all(key in noted for key in _STAMP):  # made before these were noted
+        return is_no_older(masked, [rate])
+    return all(noted[key] == value for key, (value, _) in stamp(rate).items())
+
+
+def stamp(rate: Path) -> dict[str, tuple[int, str]]:
+    """Size and time of a rate file, as cards of the header of what is made of it.
+
+    A file that replaces it may have an older date: it is the difference that counts.
+    """
+    state = rate.stat()
+    size, time = _STAMP
+    return {
+        size: (state.st_size, "[byte] size of the rate file"),
+        time: (state.st_mtime_ns, "[ns] its modification time, since 1970"),
+    }
 
 
 def is_no_older(path: Path, sources: Iterable[Path]) -> bool:
@@ -116,22 +157,32 @@ def check(
     check_made_with(path, settings, sections, folder.combination, run)
     if not folder.table.exists():
         return ""
-    return outdated(folder.background, exposure_table.read(folder.table))
+    return outdated(folder, exposure_table.read(folder.table))
 
 
-def outdated(background: Path, table: Table) -> str:
+def outdated(folder: Folder, table: Table) -> str:
     """Why a combined background is out of date, in words; empty if it is not, or is not there.
 
     `table` is the exposure table as it is now.
     """
     try:
-        made_of = exposure_table.read(background)
+        made_of = exposure_table.read(folder.background)
     except StepError:  # makeBackgrounds.py will tell
         return ""
     now, then = judged(table), judged(made_of)
-    return (now != then) * (
-        f"{background} is out of date: {len(now - then)} new exposures since, "
-        f"{len(then - now)} are no longer used. Run makeMask.py, makeBackgrounds.py and "
+    former = {row["productFilename"]: row for row in made_of}
+    still = [row for row in table if row["productFilename"] in now & then]
+    same = {
+        row["productFilename"]
+        for row in still
+        if exposure_table.same_version(row, former[row["productFilename"]])
+    }
+    again = [name for name in same if not is_no_older(folder.background, [folder.masked(name)])]
+    changed = len(still) - len(same)
+    return (now != then or changed > 0 or bool(again)) * (
+        f"{folder.background} is out of date: {len(now - then)} new exposures since, "
+        f"{len(then - now)} are no longer used, {changed} reprocessed since, "
+        f"{len(again)} masked again. Run makeMask.py, makeBackgrounds.py and "
         "finalizeBackgrounds.py"
     )
 

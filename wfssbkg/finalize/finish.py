@@ -136,12 +136,13 @@ def scaled(smooth: np.ndarray, err: np.ndarray, background: Background) -> Backg
         err=np.where(science, err / scale, 0).astype(np.float32),
         number=background.number,
         bad=background.bad,
+        pointings=background.pointings,
         inputs=background.inputs,
         systematic=background.systematic,
     )
 
 
-def flags(background: Background, *, fewest: int) -> np.ndarray:
+def flags(background: Background, *, fewest: int, pointings: int) -> np.ndarray:
     """
     The data-quality flags of a background.
 
@@ -150,6 +151,8 @@ def flags(background: Background, *, fewest: int) -> np.ndarray:
     background : `~wfssbkg.files.combined_background.Background`
     fewest : int
         A pixel in which fewer exposures count gets a flag.
+    pointings : int
+        So does one in which exposures of fewer distinct pointings count.
 
     Returns
     -------
@@ -162,6 +165,7 @@ def flags(background: Background, *, fewest: int) -> np.ndarray:
         (reference_file.FILLED, background.number == 0),
         (reference_file.FEW, (background.number > 0) & (background.number < fewest)),
         (reference_file.BAD, background.bad),
+        (reference_file.SAME, (background.number > 0) & (background.pointings < pointings)),
     ):
         dq[science & where] |= np.uint32(flag)
     return dq

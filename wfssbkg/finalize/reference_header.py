@@ -5,20 +5,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from astropy.io import fits
 from astropy.table import Table
-from astropy.time import Time
 
 from wfssbkg import __version__, versions
 from wfssbkg.config import Config, flat
-from wfssbkg.files import exposure_table
+from wfssbkg.files import exposure_table, flicker_noise
 from wfssbkg.layout import Combination
 
 _INSTRUMENT_KEYS = (
     "TELESCOP", "INSTRUME", "DETECTOR", "EXP_TYPE", "FILTER", "PUPIL", "SUBARRAY",
     "SUBSTRT1", "SUBSTRT2", "SUBSIZE1", "SUBSIZE2", "FASTAXIS", "SLOWAXIS",
 )  # fmt: skip
+
+OPERATIONS = "2022-01-01T00:00:00"  # the start of JWST's
 
 
 def reference_header(
@@ -27,7 +27,8 @@ def reference_header(
     exposure: fits.Header,
     inputs: Table,
     author: str,
-    history: list[str],
+    used: dict[str, str],
+    settings: dict[str, Any],
     flat_is_out: bool,
 ) -> fits.Header:
     """
@@ -41,8 +42,10 @@ def reference_header(
     inputs : `~astropy.table.Table`
         The exposure table.
     author : str
-    history : list of str
-        Lines of HISTORY.
+    used : dict
+        From `wfssbkg.pipeline.flat_of`.
+    settings : dict
+        section.key to value: those that bear on the result.
     flat_is_out : bool
         Whether the flat field is divided out.
 
@@ -56,25 +59,43 @@ def reference_header(
     for key in _INSTRUMENT_KEYS:
         if key in exposure:
             header[key] = (exposure[key], exposure.comments[key])
-    first, last = _dates(inputs)
+    first, last = exposure_table.days(_accepted(inputs))
     header["REFTYPE"] = ("BKG", "reference file type")
     header["PEDIGREE"] = (f"INFLIGHT {first} {last}", "origin of the data")
-    header["USEAFTER"] = ("2022-01-01T00:00:00", "valid from the start of JWST's operations")
+    header["USEAFTER"] = (_use_after(used, flat_is_out), "valid for exposures since then")
     header["AUTHOR"] = (author, "author of the reference file")
     the_flat = "divided out" if flat_is_out else "in, as in rate exposures"
     kind = "direct image" if combination.direct else "WFSS"
     header["DESCRIP"] = f"NIRISS {kind} background {combination}, flat field {the_flat}"
+    header["S_CLNFNS"] = _cleaning(settings), "1/f noise: cleaned in the exposures or not"
     header["FIXFLAT"] = (flat_is_out, "whether the flat field is divided out")
     header["QDATE"] = (inputs.meta["QDATE"], "UTC time of the archive query")
     header["NEXP"] = (len(_accepted(inputs)), "exposures combined")
     header["WFSSBKG"] = (__version__, "version of WFSSBackgrounds")
-    for line in history:
+    header.update({key: value for key, value in used.items() if key != "USEAFTER"})
+    for line in history(inputs, used, settings, flat_is_out=flat_is_out):
         for part in textwrap.wrap(line.encode("ascii", "replace").decode(), 72):
             header.add_history(part)
     return header
 
 
-def history(inputs: Table, used: dict[str, str], settings: dict[str, Any]) -> list[str]:
+def _use_after(used: dict[str, str], flat_is_out: bool) -> str:
+    """Since when a background is right: with the flat field in, since that has been the right one.
+
+    CRDS takes a file for the exposures from its USEAFTER until that of the next one.
+    """
+    return OPERATIONS if flat_is_out else max(OPERATIONS, used["USEAFTER"])
+
+
+def _cleaning(settings: dict[str, Any]) -> str:
+    """S_CLNFNS, of two kinds: that of exposures whose 1/f noise is cleaned, and of others."""
+    cleaned = settings["mask.flicker_noise"] == flicker_noise.CLEANED
+    return flicker_noise.COMPLETE if cleaned else "SKIPPED"
+
+
+def history(
+    inputs: Table, used: dict[str, str], settings: dict[str, Any], *, flat_is_out: bool
+) -> list[str]:
     """
     What made a background, in words: inputs, versions, reference files and settings.
 
@@ -82,23 +103,34 @@ def history(inputs: Table, used: dict[str, str], settings: dict[str, Any]) -> li
     ----------
     inputs : `~astropy.table.Table`
         The exposure table.
-    used : dict
-        R_FLAT and CRDS_CTX, as used.
-    settings : dict
-        section.key to value: those that bear on the result.
+    used, settings, flat_is_out
+        As for `reference_header`.
 
     Returns
     -------
     list of str
     """
     accepted = _accepted(inputs)
-    first, last = _dates(inputs)
-    return [
+    first, last = exposure_table.days(accepted)
+    flats = exposure_table.flat_fields(accepted)
+    lines = [
         f"Made by WFSSBackgrounds {__version__} on {datetime.now(UTC):%Y-%m-%dT%H:%M:%S} UTC",
         f"of {len(accepted)} exposures of {first} to {last},",
         f"programmes {', '.join(sorted(set(accepted['program'])))};",
         f"archive query of {inputs.meta['QDATE']} UTC; the table EXPOSURES lists them.",
+        flicker_noise.of_background(accepted, settings["mask.flicker_noise"]) + ".",
         f"CRDS context {used['CRDS_CTX']}, flat field {used['R_FLAT']}",
+    ]
+    if len(flats) > 1:
+        lines.append(f"The exposures were divided by different flat fields: {'; '.join(flats)}.")
+    if not flat_is_out:
+        lines.append(
+            f"The flat field {used['R_FLAT']} is in, which CRDS has for exposures since "
+            f"{used['USEAFTER']}: the background is right for these. For others, multiply the file "
+            "without the flat field by theirs."
+        )
+    return [
+        *lines,
         "With " + ", ".join(f"{name} {number}" for name, number in versions().items()),
         "Settings:",
         *(f"{key} = {value}" for key, value in settings.items()),
@@ -118,13 +150,3 @@ def all_settings(config: Config) -> dict[str, Any]:
 
 def _accepted(inputs: Table) -> Table:
     return inputs[inputs["status"] == exposure_table.ACCEPTED]
-
-
-def _dates(inputs: Table) -> tuple[str, str]:
-    """Days of the first and the last accepted exposure, e.g. 2022-07-04."""
-    mjd = np.asarray(_accepted(inputs)["mjd"], dtype=float)
-    mjd = mjd[np.isfinite(mjd)]
-    if not len(mjd):
-        return "unknown", "unknown"
-    days = Time([mjd.min(), mjd.max()], format="mjd").strftime("%Y-%m-%d")
-    return str(days[0]), str(days[1])

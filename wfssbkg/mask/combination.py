@@ -9,7 +9,7 @@ from astropy.table import Table
 
 from wfssbkg import pipeline
 from wfssbkg.errors import StepError
-from wfssbkg.files import exposure_table, masked_exposure, up_to_date
+from wfssbkg.files import exposure_table, flicker_noise, masked_exposure, up_to_date
 from wfssbkg.files.exposure_table import ACCEPTED, FAILED
 from wfssbkg.layout import Folder
 from wfssbkg.mask.exposure import mask_exposure
@@ -54,7 +54,7 @@ def sort_out(run: Run, folder: Folder, table: Table) -> Work:
         if (
             not run.overwrite
             and rate.name not in failed
-            and up_to_date.is_current(masked, settings, [rate])
+            and up_to_date.is_masked(rate, masked, settings)
         ):
             work.done.append(rate)
         elif masked.exists() and not rate.exists():
@@ -71,6 +71,16 @@ def note_done(table: Table, folder: Folder, done: list[Path]) -> None:
         if row["productFilename"] in names and np.isnan(row["masked_fraction"]):
             header, _ = masked_exposure.read_headers(folder.masked(row["productFilename"]))
             row["masked_fraction"] = header.get("MASKFRAC", np.nan)
+
+
+def check_references(run: Run, table: Table, rates: list[Path]) -> None:
+    """Ask CRDS for what the earliest and the latest of some exposures need, or say why not."""
+    mjd = dict(zip(table["productFilename"], np.nan_to_num(table["mjd"]), strict=True))
+    by_date = sorted(rates, key=lambda rate: mjd[rate.name])
+    settings = run.config.mask
+    cleaning = settings.flicker_noise == flicker_noise.CLEANED
+    jobs = [(sorted({*by_date[:1], *by_date[-1:]}), settings.crds_context, cleaning)]
+    run.workers.run_in_order(pipeline.check_references, jobs, description="asking CRDS")
 
 
 def mask_all(run: Run, folder: Folder, table: Table, rates: list[Path]) -> int:
@@ -121,6 +131,20 @@ def _mask_each(
         failed = run.workers.run(mask_exposure, again, description="masking again")
     for job, outcome in failed:
         yield job[0], outcome
+
+
+def note_flats(table: Table, folder: Folder) -> None:
+    """Note in the table which flat fields the exposures were divided by; warns of several."""
+    for name in exposure_table.fates(table)[ACCEPTED]:
+        header, _ = masked_exposure.read_headers(folder.masked(name))
+        exposure_table.mark(table, name, **masked_exposure.flat_field_used(header))
+    exposure_table.write(table, folder.table)
+    flats = exposure_table.flat_fields(table[table["status"] == ACCEPTED])
+    if len(flats) > 1:
+        messages.warn(
+            f"WARNING: the exposures were divided by different flat fields: {'; '.join(flats)}. "
+            "The finished file with the flat field in will be right for exposures like the latest"
+        )
 
 
 def keep_flat(run: Run, folder: Folder, table: Table) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from wfssbkg import pipeline
 from wfssbkg.config import Mask
 from wfssbkg.detector import science_pixels
-from wfssbkg.files import masked_exposure
+from wfssbkg.files import flicker_noise, masked_exposure, up_to_date
 from wfssbkg.layout import Combination
 from wfssbkg.mask import sources
 
@@ -30,6 +30,7 @@ def mask_exposure(
         The rate file, and the file to write.
     combination : `~wfssbkg.layout.Combination`
     settings : `~wfssbkg.config.Mask`
+        With `flicker_noise` as it was settled for the combination.
     made_with : mapping
         Settings that are noted in the file, from `wfssbkg.files.up_to_date.bearing`.
 
@@ -43,17 +44,26 @@ def mask_exposure(
     StepError
         If the rate file is not what it should be, or cannot be flat-fielded.
     """
-    exposure = pipeline.flat_field(rate, context=settings.crds_context, combination=combination)
+    stamp = up_to_date.stamp(rate) if rate.exists() else {}  # before it is read: it may change
+    wanted = settings.flicker_noise == flicker_noise.CLEANED
+    exposure = pipeline.flat_field(
+        rate,
+        context=settings.crds_context,
+        combination=combination,
+        cleaning=settings.cleaning.parameters() if wanted else None,
+    )
+    exposure.header.update(stamp)
     noise, bad, source = noise_and_masks(exposure, settings)
     fraction = float((bad | source)[science_pixels(bad.shape)].mean())
+    mask = bad * np.uint8(masked_exposure.BAD) | source * np.uint8(masked_exposure.SOURCE)
+    mask |= sources.saturated_at_once(exposure.dq) * np.uint8(masked_exposure.SATURATED)
     masked_exposure.write(
         output,
         sci=exposure.sci,
         err=noise,
-        mask=bad * np.uint8(masked_exposure.BAD) | source * np.uint8(masked_exposure.SOURCE),
+        mask=mask,
         header=exposure.header,
         pointing=exposure.pointing,
-        saturated=sources.saturated_length(exposure.dq, along_x=combination.along_x),
         fraction=fraction,
         settings=made_with,
     )

@@ -55,27 +55,21 @@ def bad_pixels(sci: np.ndarray, variance: np.ndarray, dq: np.ndarray, bits: int)
     return (dq & np.uint32(bits) != 0) | ~known
 
 
-def saturated_length(dq: np.ndarray, *, along_x: bool) -> int:
+def saturated_at_once(dq: np.ndarray) -> np.ndarray:
     """
-    The length of the longest trace that was saturated from the first group on.
+    The pixels that were saturated from the first group on.
 
     Parameters
     ----------
     dq : (ny, nx) uint32 array
         Such pixels are flagged SATURATED and DO_NOT_USE.
-    along_x : bool
-        Whether the grism disperses along x.
 
     Returns
     -------
-    int
-        px along the dispersion; 0 if there is none. Snowballs, which saturate at once as well, are
-        round and short. In a direct image it is the height of the largest star.
+    (ny, nx) bool array
     """
     bits = np.uint32(flag_bits(["SATURATED", "DO_NOT_USE"]))
-    labels, _ = ndimage.label(dq & bits == bits)
-    parts = [box[1 if along_x else 0] for box in ndimage.find_objects(labels)]
-    return max((part.stop - part.start for part in parts), default=0)
+    return dq & bits == bits
 
 
 def sky_background(sci: np.ndarray, bad: np.ndarray, *, box: int, filter_size: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from astroquery.mast.discovery_portal import PortalAPI
 
 from wfssbkg.config import Query
 from wfssbkg.errors import StepError, printable
-from wfssbkg.files.exposure_table import ACCEPTED, EXCLUDED
+from wfssbkg.files.exposure_table import ACCEPTED, EXCLUDED, FOOTPRINT, TARGET
 from wfssbkg.layout import Combination
 from wfssbkg.query import network
 from wfssbkg.run import messages
@@ -22,14 +23,25 @@ from wfssbkg.run import messages
 # https://jwst-pipeline.readthedocs.io: file naming schemes. Nothing else becomes a file name here.
 RATE_NAME = re.compile(r"jw[0-9]{11}_[0-9a-z]{5}_[0-9]{5}(-seg[0-9]{3})?_nis_rate\.fits")
 
-# Of MAST's keyword service, as far as they matter here.
-COLUMNS = (
-    "filename", "fileSetName", "productLevel", "exp_type", "instrume", "filter", "pupil",
-    "readpatt", "subarray", "effinttm", "targ_ra", "targ_dec", "s_region", "expstart",
+# Of MAST's keyword service, as far as they matter here. Columns come and go: without one of the
+# first kind nothing can be decided; what one of the others tells is then unknown.
+REQUIRED = ("filename", "productLevel", "exp_type", "filter", "pupil", "readpatt", "subarray")
+USEFUL = (
+    "fileSetName", "instrume", "effinttm", "targ_ra", "targ_dec", "s_region", "expstart",
     "date_obs_mjd", "program", "dataURI", "fileSize", "publicReleaseDate",
-    "publicReleaseDate_mjd", "isRestricted", "isStale",
+    "publicReleaseDate_mjd", "isRestricted", "isStale", "checksum", "cal_ver", "crds_ctx",
+    "category", "pi_name", "visitype", "pcs_mode",
 )  # fmt: skip
+COLUMNS = REQUIRED + USEFUL
+# Those that the exposure table takes over as they are.
+_SAME = ("cal_ver", "crds_ctx", "category", "pi_name", "visitype", "pcs_mode")
 
+# Why an exposure is excluded that is public by its date.
+RESTRICTED, SUPERSEDED = "not public: restricted", "superseded in the archive"
+
+# How the names of FITS files end: the kind of the file.
+ENDING = re.compile(r"_[0-9A-Za-z]+\.fits(\.gz)?$", re.IGNORECASE)
+_MD5 = re.compile(r"[0-9a-f]{32}")
 _PRODUCTS = "mast:JWST/product/"
 _SERVICE = "Mast.Jwst.Filtered.Niriss"
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -46,18 +58,31 @@ class SearchResult:
     exposures : list of dict
         Of the combinations asked for, one for each file name: the columns of the exposure table
         that the source tells, and `combination`.
-    others : int
-        Number of rows or files that are not such exposures.
+    others : `~collections.Counter`
+        The rows or files that are not such exposures: what they are, in words, and how many.
     refused : list of str
         Rows or files that cannot be used or assigned, each with the reason.
+    source : str
+        Where it was searched.
     qdate : str
         UTC time of the search, as the keyword QDATE gives it.
     """
 
     exposures: list[dict[str, Any]] = field(default_factory=list)
-    others: int = 0
+    others: Counter[str] = field(default_factory=Counter)
     refused: list[str] = field(default_factory=list)
+    source: str = "MAST"
     qdate: str = field(default_factory=network.query_date)
+
+    def nothing_of(self, combination: Combination) -> str:
+        """Say that there is no exposure of a combination, what there is, and what was expected."""
+        found = Counter(rate_files_of(row["combination"]) for row in self.exposures) + self.others
+        contents = ", ".join(f"{number} {what}" for what, number in sorted(found.items()))
+        return (
+            f"no exposure found. {self.source} has {contents or 'no FITS file'}. "
+            f"Expected {rate_files_of(combination)}: names that end in _rate.fits, "
+            f"EXP_TYPE {combination.exp_type}"
+        )
 
 
 def search(query: Query, combinations: Sequence[Combination]) -> SearchResult:
@@ -82,15 +107,65 @@ def search(query: Query, combinations: Sequence[Combination]) -> SearchResult:
     try:
         rows = network.with_retries(lambda: _rows(query, combinations), query, report=messages.say)
     except StepError as error:
+        if isinstance(error.__cause__, network.RefusedError):
+            raise StepError(f"MAST at {query.mast_url} {error.__cause__}") from error
         raise StepError(
             f"MAST at {query.mast_url} gives no list of exposures: {error}. "
             "Check the network and query.mast_url, and run queryData.py again"
         ) from error
-    return sift(rows, combinations)
+    result = sift(rows, combinations)
+    result.source = f"MAST ({query.mast_url})"
+    return result
 
 
 def _rows(query: Query, combinations: Sequence[Combination]) -> list[Any]:
-    """All rows of the keyword service for some combinations, from all pages of the answer."""
+    """All rows of the keyword service for some combinations, from all pages of the answer.
+
+    A request that names a column that the service does not have fails as a whole.
+    """
+    columns = COLUMNS
+    while True:
+        answers = _answers(query, combinations, columns)
+        problems = [answer for answer in answers if answer["status"] != "COMPLETE"]
+        if not problems:
+            break
+        columns = _known(columns, f"status {problems[0]['status']}: {problems[0].get('msg')}")
+    rows = [row for answer in answers for row in answer["data"]]
+    expected = (answers[-1].get("paging") or {}).get("rowsFiltered") or 0
+    if len(rows) < expected:
+        raise ValueError(f"{len(rows)} of {expected} rows arrived")
+    return rows
+
+
+def _known(columns: Sequence[str], problem: str) -> tuple[str, ...]:
+    """The columns without those that the service complains of, or, if it names none, that may go.
+
+    An error that will not pass is a `network.RefusedError`, one that may a ValueError.
+    """
+    # Some names are English words: only what follows the word column is one of them.
+    _, *after = re.split("column", problem, maxsplit=1, flags=re.IGNORECASE)
+    named = [name for name in columns if re.search(rf"(?i)\b{name}\b", "".join(after))]
+    words = printable(" ".join(problem.split()))[:200]
+    required = [name for name in named if name in REQUIRED]
+    if required:
+        raise network.RefusedError(
+            f"does not know {', '.join(required)} any more, which it was asked for and which "
+            f"WFSSBackgrounds needs ({words}). WFSSBackgrounds needs an update"
+        )
+    dropped = named or [name for name in columns if name in USEFUL]
+    if not dropped:
+        raise ValueError(words)
+    messages.warn(
+        f"WARNING: MAST refuses the request ({words}). It is made without the columns "
+        f"{', '.join(dropped)}: what they tell is unknown"
+    )
+    return tuple(name for name in columns if name not in dropped)
+
+
+def _answers(
+    query: Query, combinations: Sequence[Combination], columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The pages of the keyword service's answer for some combinations."""
     wanted = {
         "exp_type": sorted({combination.exp_type for combination in combinations}),
         "productLevel": ["2a"],
@@ -98,7 +173,7 @@ def _rows(query: Query, combinations: Sequence[Combination]) -> list[Any]:
         "pupil": sorted({combination.filter for combination in combinations}),
     }
     parameters = {
-        "columns": ",".join(COLUMNS),
+        "columns": ",".join(columns),
         "filters": [{"paramName": name, "values": values} for name, values in wanted.items()],
     }
     server = query.mast_url.rstrip("/")
@@ -110,15 +185,7 @@ def _rows(query: Query, combinations: Sequence[Combination]) -> list[Any]:
         portal.COLUMNS_CONFIG_URL = f"{server}/portal/Mashup/Mashup.asmx/columnsconfig"
         portal.TIMEOUT = network.TIMEOUTS * query.timeout
         # Not astroquery's table: it turns a null into False, and fails on text in a number column.
-        answers = [page.json() for page in portal.service_request_async(_SERVICE, parameters)]
-    for answer in answers:
-        if answer["status"] != "COMPLETE":
-            raise ValueError(f"status {answer['status']}: {answer.get('msg')}")
-    rows = [row for answer in answers for row in answer["data"]]
-    expected = (answers[-1].get("paging") or {}).get("rowsFiltered") or 0
-    if len(rows) < expected:
-        raise ValueError(f"{len(rows)} of {expected} rows arrived")
-    return rows
+        return [page.json() for page in portal.service_request_async(_SERVICE, parameters)]
 
 
 def sift(rows: Iterable[Any], combinations: Sequence[Combination]) -> SearchResult:
@@ -141,7 +208,7 @@ def sift(rows: Iterable[Any], combinations: Sequence[Combination]) -> SearchResu
     for row in rows:
         exposure = to_exposure(row, combinations)
         if exposure is None:
-            result.others += 1
+            result.others[kind_of(row)] += 1
             continue
         name = exposure["productFilename"]
         if not RATE_NAME.fullmatch(name):
@@ -150,6 +217,30 @@ def sift(rows: Iterable[Any], combinations: Sequence[Combination]) -> SearchResu
             found[name] = exposure
     result.exposures = list(found.values())
     return result
+
+
+def kind_of(row: Any) -> str:
+    """What a row or a header is of that is no exposure of the combinations asked for, in words."""
+    cells = row if isinstance(row, Mapping) else {}
+    keys = ("filename", "filter", "pupil", "instrume")
+    name, grating, pupil, instrument = (_text(cells.get(key)) for key in keys)
+    if not name.endswith("_rate.fits"):
+        ending = ENDING.search(name)
+        return f"*{ending[0]}" if ending else "others"
+    kind = _text(cells.get("exp_type")) or "unknown EXP_TYPE"
+    if not _is_niriss(instrument):
+        kind += f", INSTRUME {instrument}"
+    return f"{rate_files_of(f'{grating}-{pupil}')} ({kind})"
+
+
+def _is_niriss(instrument: str) -> bool:
+    """Whether that is NIRISS, also as NIRISS/WFSS, or not known."""
+    return instrument.upper().partition("/")[0] in ("", "NIRISS")
+
+
+def rate_files_of(combination: Combination | str) -> str:
+    """What rate files of a combination are called in messages."""
+    return f"*_rate.fits of {combination}"
 
 
 def to_exposure(row: Any, combinations: Sequence[Combination]) -> dict[str, Any] | None:
@@ -174,14 +265,15 @@ def to_exposure(row: Any, combinations: Sequence[Combination]) -> dict[str, Any]
     row = {name: _text(cells.get(name)) for name in COLUMNS}
     combination = Combination(row["filter"].upper(), row["pupil"].upper())
     if not (
-        row["instrume"].upper() in ("", "NIRISS")
+        _is_niriss(row["instrume"])
         and row["productLevel"].lower() == "2a"
         and row["filename"].endswith("_rate.fits")
         and combination in combinations
         and row["exp_type"].upper() == combination.exp_type
     ):
         return None
-    ra, dec = _pointing(row)
+    ra, dec, pointing = _pointing(row)
+    checksum = row["checksum"].lower()
     mjd, size = _number(row["expstart"]), _number(row["fileSize"])
     reason = _withheld(row)
     return {
@@ -190,16 +282,18 @@ def to_exposure(row: Any, combinations: Sequence[Combination]) -> dict[str, Any]
         "obs_id": row["fileSetName"],
         "dataURI": _PRODUCTS + row["filename"],
         "size": int(size) if 0 < size < 2**62 else 0,
+        "checksum": checksum if _MD5.fullmatch(checksum) else "",
         "program": row["program"].lstrip("0"),
         "ra": ra,
         "dec": dec,
+        "pointing": pointing,
         "mjd": mjd if mjd > 0 else _number(row["date_obs_mjd"]),
         "effinttm": _number(row["effinttm"]),
         "readpatt": row["readpatt"].upper(),
         "subarray": row["subarray"].upper(),
         "status": EXCLUDED if reason else ACCEPTED,
         "reason": reason,
-    }
+    } | {name: row[name] for name in _SAME}
 
 
 def _text(value: Any) -> str:
@@ -224,9 +318,9 @@ def _withheld(row: Mapping[str, str]) -> str:
     if released > datetime.now(UTC):
         return f"not public: until {released:%Y-%m-%d}"
     if row["isRestricted"].lower() in _TRUE:
-        return "not public: restricted"
+        return RESTRICTED
     if row["isStale"].lower() in _TRUE:
-        return "superseded in the archive"
+        return SUPERSEDED
     if row["dataURI"] not in ("", _PRODUCTS + row["filename"]):
         return f"unexpected address: {row['dataURI'][:100]}"
     return ""
@@ -248,9 +342,15 @@ def _release(row: Mapping[str, str]) -> datetime:
     return date.replace(tzinfo=date.tzinfo or UTC)
 
 
-def _pointing(row: Mapping[str, str]) -> tuple[float, float]:
-    """Right ascension and declination in deg: the footprint's centre, or else the target."""
-    ra, dec = _number(row["targ_ra"]), _number(row["targ_dec"])
+def _pointing(row: Mapping[str, str]) -> tuple[float, float, str]:
+    """Right ascension and declination in deg, and what gave them.
+
+    That is the centre of the footprint, or else the target. MAST has 0, 0 where there is no target,
+    as for pure parallels.
+    """
+    ra, dec, origin = _number(row["targ_ra"]), _number(row["targ_dec"]), TARGET
+    if ra == dec == 0:
+        ra = dec = math.nan
     # The footprint is a polygon of STC-S: POLYGON ICRS, and RA and Dec of each corner.
     numbers = [value for word in row["s_region"].split() if math.isfinite(value := _number(word))]
     if (
@@ -263,6 +363,7 @@ def _pointing(row: Mapping[str, str]) -> tuple[float, float]:
             # The mean of vectors is right at RA 0 and at the poles, too.
             middle = UnitSphericalRepresentation(*corners.T).to_cartesian().mean()
             centre = middle.represent_as(UnitSphericalRepresentation)
-            ra, dec = float(centre.lon.deg), float(centre.lat.deg)
+            ra, dec, origin = float(centre.lon.deg), float(centre.lat.deg), FOOTPRINT
     ra = ra % 360 % 360  # twice, since -1e-20 % 360 is 360
-    return (ra, dec) if abs(dec) <= 90 and math.isfinite(ra) else (math.nan, math.nan)
+    known = abs(dec) <= 90 and math.isfinite(ra)
+    return (ra, dec, origin) if known else (math.nan, math.nan, "")

@@ -1,10 +1,12 @@
 """Downloads of rate files from MAST: several at once; each is checked before it gets its name."""
 
 import errno
+import hashlib
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +19,7 @@ from wfssbkg.files import exposure_table, rate, temporary, up_to_date
 from wfssbkg.files.exposure_table import ACCEPTED, FAILED, REJECTED
 from wfssbkg.layout import Folder
 from wfssbkg.query import network
-from wfssbkg.run import progress
+from wfssbkg.run import messages, progress
 
 _PATH = "/api/v0.1/Download/file"  # of MAST's downloads, below query.mast_url
 _BLOCK = 1 << 18  # bytes that are written at a time; after each a download can be stopped
@@ -34,6 +36,18 @@ class Downloads(NamedTuple):
     present: int
     failed: int
     size: int
+    renewed: int = 0  # of those downloaded: there before, but the archive has a newer version
+
+    def describe(self) -> str:
+        """What was done, in a line."""
+        if not (self.downloaded or self.failed):
+            return f"nothing to download: {self.present} there already"
+        size = size_in_words(self.size)
+        why = f", {self.renewed} of them since the archive has processed them again"
+        return (
+            f"{self.downloaded} downloaded ({size}){why * bool(self.renewed)}, "
+            f"{self.present} there already"
+        )
 
 
 def download(
@@ -45,7 +59,8 @@ def download(
     mask_settings: Mapping[str, Any] = {},
 ) -> Downloads:
     """
-    Download the accepted exposures of a table that are not there with the right size.
+    Download the accepted exposures of a table that are not there, or of which the archive has a
+    newer version.
 
     Without `keep_rates`, an exposure that is masked needs no rate file. Exposures that failed are
     looked at again: they are accepted if their file is sound, or can be downloaded. One that
@@ -54,7 +69,8 @@ def download(
     Parameters
     ----------
     table : `~astropy.table.Table`
-        The exposure table; changed in place.
+        The exposure table; changed in place. Newer versions are in `meta["newer"]`, see
+        `wfssbkg.query.selection.with_earlier_results`.
     folder : `~wfssbkg.layout.Folder`
     query : `~wfssbkg.config.Query`
         With `mast_url`, `connections`, `attempts`, `timeout` and `keep_rates`.
@@ -74,22 +90,87 @@ def download(
         If the disk is too small for them.
     """
     wanted = [row for row in table if _is_wanted(row, folder)]
-    missing = [row for row in wanted if overwrite or _is_missing(row, folder, query, mask_settings)]
+    newer = table.meta.get("newer", {})
+    for row in wanted:  # what a run fetched that was then killed
+        name = row["productFilename"]
+        if name in newer and _is_version(folder.rate(name), newer[name]):
+            _describe(row, newer.pop(name), folder)
+    missing = [
+        _Wanted.of(row, newer)
+        for row in wanted
+        if overwrite
+        or row["productFilename"] in newer
+        or _is_missing(row, folder, query, mask_settings)
+    ]
     outcomes = _download_all(missing, folder, query) if missing else {}
+    renewed = [name for name in newer if isinstance(outcomes.get(name), int)]
     for row in wanted:
-        outcome = outcomes.get(row["productFilename"])
+        name = row["productFilename"]
+        outcome = outcomes.get(name)
         if isinstance(outcome, StepError):
             row["status"], row["reason"] = FAILED, f"download failed: {outcome}"
         elif outcome is not None or row["status"] == FAILED:  # the file is there, and sound
             row["status"], row["reason"] = ACCEPTED, ""
         if isinstance(outcome, int):
-            row["level"] = row["masked_fraction"] = np.nan  # they belong to the former file
+            _describe(row, newer.pop(name, {}), folder)
+    messages.warn_some([f"WARNING: {line}" for line in _of_other_sizes(missing, outcomes)])
     sizes = [outcome for outcome in outcomes.values() if isinstance(outcome, int)]
     return Downloads(
         downloaded=len(sizes),
         present=np.count_nonzero(table["status"] == ACCEPTED) - len(sizes),
         failed=len(outcomes) - len(sizes),
         size=sum(sizes),
+        renewed=len(renewed),
+    )
+
+
+class _Wanted(NamedTuple):
+    """A file to download: its size and its MD5 are 0 and '' if they are not known."""
+
+    name: str
+    uri: str
+    size: int
+    checksum: str
+
+    @classmethod
+    def of(cls, row: Table.Row, newer: Mapping[str, Mapping[str, Any]]) -> "_Wanted":
+        """The file of a row, or the newer version of it that the archive has."""
+        name = row["productFilename"]
+        version = newer.get(name, row)
+        return cls(name, row["dataURI"], int(version["size"]), version["checksum"])
+
+
+def _of_other_sizes(files: Sequence[_Wanted], outcomes: Mapping[str, Outcome]) -> Iterator[str]:
+    """Say which files were taken although their sizes are not those in the archive's catalogue."""
+    for file in files:
+        size = outcomes[file.name]
+        if isinstance(size, int) and file.size not in (0, size):
+            yield f"{file.name} is whole, but has {size} bytes, not {file.size} as MAST says"
+
+
+def _describe(row: Table.Row, version: Mapping[str, Any], folder: Folder) -> None:
+    """Let a row describe the file that was downloaded: what was found in the former one goes."""
+    for column, value in version.items():
+        row[column] = value
+    row["size"] = folder.rate(row["productFilename"]).stat().st_size
+    row["s_clnfns"] = ""
+    row["level"] = row["masked_fraction"] = np.nan
+
+
+def _is_version(path: Path, version: Mapping[str, Any]) -> bool:
+    """Whether a file is this version of a rate file; all of it is read only if it may be."""
+    try:
+        header = rate.check(path, version["size"])
+    except StepError:
+        return False
+    at_hand = {
+        "size": path.stat().st_size,
+        "checksum": "",
+        "cal_ver": str(header.get("CAL_VER", "")),
+        "crds_ctx": str(header.get("CRDS_CTX", "")),
+    }
+    return exposure_table.same_version(at_hand, version) and (
+        not version["checksum"] or rate.md5(path) == version["checksum"]
     )
 
 
@@ -113,7 +194,7 @@ def _is_missing(
     # A new version at MAST has no fraction yet.
     masked = row["status"] != FAILED and np.isfinite(row["masked_fraction"])
     spared = masked and not query.keep_rates
-    if spared and up_to_date.is_current(folder.masked(name), mask_settings, [path]):
+    if spared and up_to_date.is_masked(path, folder.masked(name), mask_settings):
         return False
     if size and row["status"] == ACCEPTED:
         return not path.is_file() or path.stat().st_size != size
@@ -124,56 +205,61 @@ def _is_missing(
     return False
 
 
-def _download_all(rows: Sequence[Table.Row], folder: Folder, query: Query) -> dict[str, Outcome]:
-    """Download the files of some rows; returns the outcome for each file name."""
+def _download_all(files: Sequence[_Wanted], folder: Folder, query: Query) -> dict[str, Outcome]:
+    """Download some files; returns the outcome for each file name."""
     folder.path.mkdir(parents=True, exist_ok=True)
-    total, free = sum(int(row["size"]) for row in rows), shutil.disk_usage(folder.path).free
+    total, free = sum(file.size for file in files), shutil.disk_usage(folder.path).free
     if total > free:
         raise StepError(
-            f"{folder.path}: {len(rows)} exposures of {size_in_words(total)} are to be downloaded, "
-            f"{size_in_words(free)} are free. Make room, or set another working_directory"
+            f"{folder.path}: {len(files)} exposures of {size_in_words(total)} are to be "
+            f"downloaded, {size_in_words(free)} are free. Make room, or set another "
+            "working_directory"
         )
     outcomes: dict[str, Outcome] = {}
-    received = {row["productFilename"]: 0 for row in rows}  # bytes so far
+    received = {file.name: 0 for file in files}  # bytes so far
     stop = threading.Event()
     url = query.mast_url.rstrip("/") + _PATH
 
-    def fetch(row: Table.Row, session: network.Session) -> int:
+    def fetch(file: _Wanted, session: network.Session) -> int:
         """Download one file; returns its size in bytes."""
-        name, size = row["productFilename"], 0
+        size, digest = 0, hashlib.md5(usedforsecurity=False)
         with (
-            temporary.replacing(folder.rate(name)) as path,
-            session.get(url, params={"uri": row["dataURI"]}, stream=True) as response,
+            temporary.replacing(folder.rate(file.name)) as path,
+            session.get(url, params={"uri": file.uri}, stream=True) as response,
         ):
             if stop.is_set():  # do not open a file that nobody would remove
                 raise StepError("stopped")
-            with path.open("wb") as file:
+            with path.open("wb") as opened:
                 for block in response.iter_content(_BLOCK):
                     if stop.is_set():
                         raise StepError("stopped")
-                    size += file.write(block)
-                    received[name] = size
-            rate.check(path, int(row["size"]))
+                    size += opened.write(block)
+                    digest.update(block)
+                    received[file.name] = size
+            rate.check(path, 0 if file.checksum else file.size)
+            if file.checksum and digest.hexdigest() != file.checksum:
+                raise StepError(
+                    f"its MD5 is {digest.hexdigest()}, not {file.checksum} as the archive says"
+                )
         return size
 
-    def attempt(row: Table.Row) -> None:
-        name = row["productFilename"]
+    def attempt(file: _Wanted) -> None:
         try:
             _give_up_if_hopeless(list(outcomes.values()), query)
             with network.Session(url, query.timeout) as session:
-                outcomes[name] = network.with_retries(
-                    lambda: fetch(row, session), query, pause=stop.wait
+                outcomes[file.name] = network.with_retries(
+                    lambda: fetch(file, session), query, pause=stop.wait
                 )
         except StepError as error:
-            outcomes[name], received[name] = error, 0
+            outcomes[file.name], received[file.name] = error, 0
 
     # Its threads, unlike those of concurrent.futures, do not keep a program that was interrupted
     # waiting for a server that keeps silent.
     with (
-        ThreadPool(min(query.connections, len(rows))) as pool,
+        ThreadPool(min(query.connections, len(files))) as pool,
         progress.bar("downloading", total, "B", unit_scale=True) as bar,
     ):
-        running = pool.map_async(attempt, rows, chunksize=1)
+        running = pool.map_async(attempt, files, chunksize=1)
         try:
             while not running.ready():
                 running.wait(0.2)

@@ -37,6 +37,10 @@ class ServerError(Exception):
             self.retry_after = 0.0
 
 
+class RefusedError(StepError):
+    """A server refused a request, and always will."""
+
+
 class Session(requests.Session):
     """
     Requests to a server whose silence is limited, whoever makes them; a refusal is a `ServerError`.
@@ -120,6 +124,8 @@ def _is_final(error: Exception) -> bool:
     """Whether the same request would end in the same way."""
     if isinstance(error, ServerError):
         return error.status < 500 and error.status not in _TRY_AGAIN
+    if isinstance(error, RefusedError):
+        return True
     return isinstance(error, OSError) and error.errno in _DISK
 
 

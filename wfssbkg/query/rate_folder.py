@@ -1,15 +1,18 @@
 """A folder of the user's own rate files, as the source of the exposures."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from astropy.io import fits
 
 from wfssbkg.errors import ConfigError, StepError, printable
 from wfssbkg.files import rate
 from wfssbkg.files.exposure_table import ACCEPTED, FAILED
 from wfssbkg.files.fits_file import opened
 from wfssbkg.layout import Combination
-from wfssbkg.query import archive
+from wfssbkg.query import archive, headers
 from wfssbkg.run import progress
 
 
@@ -25,7 +28,7 @@ def search(folder: Path, combinations: Sequence[Combination]) -> archive.SearchR
     Returns
     -------
     `~wfssbkg.query.archive.SearchResult`
-        Files that are not whole have failed.
+        Files that are not whole have failed, those that were processed are excluded.
 
     Raises
     ------
@@ -34,18 +37,18 @@ def search(folder: Path, combinations: Sequence[Combination]) -> archive.SearchR
     """
     if not folder.is_dir():
         raise ConfigError(f"query.source is '{folder}'. Expected mast, or an existing folder")
-    result = archive.SearchResult()
+    paths, others = _sorted_by_name(folder)
+    result = archive.SearchResult(source=str(folder), others=others, refused=_unread(others))
     found: dict[str, dict[str, Any]] = {}
-    # A name that begins with a dot is half a file, of a program that was stopped.
-    paths = [path for path in sorted(folder.rglob("*_rate.fits")) if path.name[0] != "."]
     for path in progress.bar("reading headers", len(paths), "files", iterable=paths):
         try:
-            exposure = archive.to_exposure(_header_row(path), combinations)
+            row, told = _header(path)
         except StepError as error:
             result.refused.append(f"{path}: {error}")
             continue
+        exposure = archive.to_exposure(row, combinations)
         if exposure is None:
-            result.others += 1
+            result.others[archive.kind_of(row)] += 1
         elif printable(str(path)) != str(path):
             result.refused.append(f"{path}: its path has characters a FITS table cannot hold")
         elif path.name in found:
@@ -54,6 +57,7 @@ def search(folder: Path, combinations: Sequence[Combination]) -> archive.SearchR
         else:
             # Whatever its header says, MAST has no say in a file of the user's own.
             exposure |= {"dataURI": str(path), "status": ACCEPTED, "reason": ""}
+            headers.note_in(exposure, told)
             try:
                 rate.check(path)
             except StepError as error:
@@ -63,17 +67,41 @@ def search(folder: Path, combinations: Sequence[Combination]) -> archive.SearchR
     return result
 
 
-def _header_row(path: Path) -> dict[str, Any]:
-    """The header of a rate file as a row of MAST's keyword service."""
+def _sorted_by_name(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """The files of a folder that have the name of a rate file; other FITS files, by their kind."""
+    paths, others = [], Counter[str]()
+    # A name that begins with a dot is half a file, of a program that was stopped.
+    for path in sorted(path for path in folder.rglob("*") if path.name[0] != "."):
+        ending = archive.ENDING.search(path.name)
+        if path.name.endswith("_rate.fits"):
+            paths.append(path)
+        elif ending and path.is_file():
+            others[f"*{ending[0]}"] += 1
+    return paths, others
+
+
+def _unread(others: Counter[str]) -> list[str]:
+    """What to do about rate files whose names are not read."""
+    lines = []
+    for kind, number in others.items():
+        if kind.lower() == "*_rate.fits":
+            lines.append(f"{number} x {kind}: names are read in lower case only. Rename them")
+        elif kind.lower() == "*_rate.fits.gz":
+            lines.append(f"{number} x {kind}: compressed. Unpack them with gunzip")
+    return lines
+
+
+def _header(path: Path) -> tuple[dict[str, Any], headers.Told]:
+    """The header of a rate file as a row of MAST's keyword service, and what it tells besides."""
     with opened(path) as hdus:
-        header = dict(hdus[0].header)
-        if "SCI" in hdus:
-            header = dict(hdus["SCI"].header) | header
+        primary = hdus[0].header
+        sci = hdus["SCI"].header if "SCI" in hdus else fits.Header()
+        told, header = headers.told(primary, sci), dict(sci) | dict(primary)
         size = path.stat().st_size
     row = {name: header.get(name.upper()) for name in archive.COLUMNS}
     row |= {"filename": path.name, "fileSize": size, "productLevel": "2a"}
+    row["checksum"] = None  # this keyword is FITS's own
+    row["date_obs_mjd"] = rate.start(header)
     row["fileSetName"] = path.name.removesuffix("_rate.fits").removesuffix("_nis")
     row["instrume"] = row["instrume"] or "unknown"
-    if isinstance(header.get("RA_REF"), int | float):
-        row |= {"targ_ra": header["RA_REF"], "targ_dec": header.get("DEC_REF")}
-    return row
+    return row, told

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,26 @@ from astropy.table import Table
 from wfssbkg.config import Query
 from wfssbkg.errors import StepError
 from wfssbkg.files import exposure_table
-from wfssbkg.files.exposure_table import ACCEPTED, EXCLUDED, FAILED, REJECTED
+from wfssbkg.files.exposure_table import (
+    ACCEPTED,
+    EXCLUDED,
+    FAILED,
+    FOOTPRINT,
+    HEADER,
+    REJECTED,
+)
 from wfssbkg.layout import Combination, Folder
+from wfssbkg.query import archive, headers
 from wfssbkg.query.archive import SearchResult
 from wfssbkg.query.download import size_in_words
 from wfssbkg.run import messages
 
+# So large a part of the exposures, and MAST may mean something else than it says.
+_SUSPICIOUS = 0.1
+_DOUBTFUL = (archive.SUPERSEDED, archive.RESTRICTED)
+
 # What later steps write into the exposure table.
-_RESULTS = ("level", "masked_fraction", "weight", "flat", "crds_context")
+_RESULTS = ("s_clnfns", "level", "masked_fraction", "weight", "flat", "crds_context")
 
 
 def select(result: SearchResult, combination: Combination, query: Query) -> Table:
@@ -62,43 +75,97 @@ def _why_excluded(row: Mapping[str, Any], query: Query) -> str:
     return ""
 
 
-def with_earlier_results(table: Table, folder: Folder, *, overwrite: bool) -> Table:
+def with_earlier_results(
+    table: Table, result: SearchResult, folder: Folder, *, overwrite: bool
+) -> Table:
     """
     An exposure table with what later steps wrote into the one of an earlier query.
+
+    A row describes the version of the rate file that is in the folder, or was when it was masked.
+    Where the archive has another one by now, that is in `meta["newer"]`: file name to the columns
+    `~wfssbkg.files.exposure_table.VERSION`. It gets into the row once it is downloaded, so that
+    an interrupted run never calls an old file a new one.
 
     Parameters
     ----------
     table : `~astropy.table.Table`
         The new exposure table.
+    result : `~wfssbkg.query.archive.SearchResult`
+        What it is made of.
     folder : `~wfssbkg.layout.Folder`
         Where the earlier one is; one that cannot be read is left out, and that is said.
     overwrite : bool
-        Take nothing over.
+        Take over nothing but the versions.
 
     Raises
     ------
     StepError
         If there are no exposures any more.
     """
-    if not folder.table.exists():
-        return table
-    try:
-        former = exposure_table.read(folder.table)
-    except StepError as error:
-        messages.say(f"the exposure table is made again: {error}")
-        return table
+    former = table[:0]
+    if folder.table.exists():
+        try:
+            former = exposure_table.read(folder.table)
+        except StepError as error:
+            messages.say(f"the exposure table is made again: {error}")
     if len(former) and not len(table):
-        raise StepError(f"no exposure found any more; {folder.table} is left as it was")
+        nothing = result.nothing_of(folder.combination)
+        raise StepError(f"{nothing}. {folder.table} is left as it was")
+    set_newer_aside(table, former, folder)
     return table if overwrite else keep_results(table, former)
+
+
+def set_newer_aside(table: Table, earlier: Table, folder: Folder) -> None:
+    """
+    Let the rows describe the versions at hand; newer ones go into `meta["newer"]`.
+
+    Parameters
+    ----------
+    table, earlier : `~astropy.table.Table`
+        The first is changed in place.
+    folder : `~wfssbkg.layout.Folder`
+        Where the files are. The header of a rate file tells its version if no table does.
+    """
+    former = {row["productFilename"]: row for row in earlier}
+    newer = table.meta["newer"] = {}
+    for row in table:
+        name = row["productFilename"]
+        rate, masked = folder.rate(name), folder.masked(name)
+        if not exposure_table.is_downloaded(row) or not (rate.exists() or masked.exists()):
+            continue
+        at_hand = _version_at_hand(former.get(name), rate)
+        archived = {column: row[column] for column in exposure_table.VERSION}
+        if not exposure_table.same_version(at_hand, archived):
+            newer[name] = archived
+            exposure_table.mark(table, name, **at_hand)
+        else:
+            known = {column: value for column, value in at_hand.items() if value}
+            exposure_table.mark(table, name, **known)
+
+
+def _version_at_hand(former: Table.Row | None, rate: Path) -> dict[str, Any]:
+    """The version of a rate file that is at hand, as the former table or its header tells."""
+    version = {"size": 0, "checksum": "", "cal_ver": "", "crds_ctx": ""}
+    if former is not None:
+        version = {column: former[column] for column in version}
+    if not (version["checksum"] or version["cal_ver"]):  # as in tables of before these columns
+        try:
+            told = headers.read(rate)
+        except StepError:  # removed, since it is masked; or spoilt: then it is downloaded again
+            return version
+        size = rate.stat().st_size
+        version |= {"size": size, "cal_ver": told.cal_ver, "crds_ctx": told.crds_ctx}
+    return version
 
 
 def keep_results(table: Table, earlier: Table) -> Table:
     """
     Take over from an earlier exposure table what later steps wrote there.
 
-    Level, masked fraction and the like stay with an exposure whose size has not changed; a
-    rejected one stays rejected. One that failed stays so until its download is tried again. An
-    exposure that MAST no longer lists keeps its row.
+    Level, masked fraction and the like, and what the header told, stay with an exposure whose
+    version has not changed; a rejected one stays rejected, and one that was processed excluded. One
+    that failed stays so until its download is tried again. An exposure that MAST no longer lists
+    keeps its row.
 
     Parameters
     ----------
@@ -112,16 +179,23 @@ def keep_results(table: Table, earlier: Table) -> Table:
     remote = all(row["dataURI"].startswith("mast:") for row in rows.values())
     # A local file has just been looked at; one of MAST that failed still has to be.
     lasting = (REJECTED, FAILED) if remote else (REJECTED,)
+    newer = table.meta.get("newer", {})
     for former in earlier:
-        row = rows.get(former["productFilename"])
-        if row and row["size"] == former["size"]:
+        name = former["productFilename"]
+        row = rows.get(name)
+        if row and name not in newer and exposure_table.same_version(row, former):
             row.update({column: former[column] for column in _RESULTS})
-            if row["status"] == ACCEPTED and former["status"] in lasting:
+            row["s_clnfns"] = row["s_clnfns"] or former["s_clnfns"]
+            if former["pointing"] == HEADER and row["pointing"] != FOOTPRINT:
+                row.update({column: former[column] for column in ("ra", "dec", "pointing")})
+            processed = remote and former["reason"].startswith(headers.PROCESSED)
+            stays = former["status"] in lasting or processed
+            if row["status"] == ACCEPTED and stays:
                 row.update(status=former["status"], reason=former["reason"])
         elif not row and remote and former["dataURI"].startswith("mast:"):
             row = dict(zip(former.colnames, former, strict=True))
             row.update(status=EXCLUDED, reason="no longer in the archive")
-            rows[former["productFilename"]] = row
+            rows[name] = row
     kept = exposure_table.new(rows.values())
     kept.meta = table.meta
     return kept
@@ -132,10 +206,29 @@ def describe(table: Table) -> str:
     accepted = np.count_nonzero(table["status"] == ACCEPTED)
     size = size_in_words(int(np.sum(table["size"])))
     lines = [f"found {len(table)} exposures ({size}), {accepted} accepted"]
+    return "\n  ".join(lines + reasons(table))
+
+
+def reasons(table: Table) -> list[str]:
+    """Why exposures of a table are not accepted: a line for each reason, with their number."""
+    lines = []
     for status in (EXCLUDED, REJECTED, FAILED):
         # What follows a colon is particular to one exposure.
-        reasons = Counter(
+        counts = Counter(
             row["reason"].partition(":")[0] for row in table if row["status"] == status
         )
-        lines += [f"  {count} {status}: {reason}" for reason, count in reasons.most_common()]
-    return "\n".join(lines)
+        lines += [f"{count} {status}: {reason}" for reason, count in counts.most_common()]
+    return lines
+
+
+def doubts(table: Table) -> list[str]:
+    """What the archive says of so many exposures of a table that it may be wrong."""
+    lines = []
+    for reason in _DOUBTFUL:
+        count = np.count_nonzero(table["reason"] == reason)
+        if count > _SUSPICIOUS * len(table):
+            lines.append(
+                f"WARNING: {count} of {len(table)} exposures are excluded as '{reason}': so many "
+                "that the archive may mean something else by it. Look some of them up there"
+            )
+    return lines

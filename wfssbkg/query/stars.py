@@ -9,13 +9,13 @@ from astropy.table import Table
 from astropy.time import Time
 from erfa import ErfaWarning
 
-from wfssbkg.files.exposure_table import ACCEPTED, EXCLUDED
+from wfssbkg.files.exposure_table import EXCLUDED
 
 _GAIA_EPOCH = Time(2016.0, format="jyear", scale="tt")  # of the positions of Gaia DR3
 _LAUNCH = 59573.0  # MJD of the launch of JWST, 25 December 2021
 
 
-def exclude(table: Table, stars: Table, *, radius: float) -> None:
+def exclude(table: Table, stars: Table | None, *, radius: float) -> None:
     """
     Exclude the exposures of a table that have a bright star nearby, where it was at the time.
 
@@ -23,12 +23,17 @@ def exclude(table: Table, stars: Table, *, radius: float) -> None:
     ----------
     table : `~astropy.table.Table`
         The exposure table; `star_gmag` and `star_sep` of the nearest star, `status` and `reason`
-        are set in place. An exposure without a pointing is excluded too.
-    stars : `~astropy.table.Table`
-        As from `wfssbkg.query.gaia.bright_stars`; a proper motion that is NaN is taken as 0.
+        are set in place. An exposure of which neither the archive nor its header, once that was
+        looked at, tells the pointing is excluded too.
+    stars : `~astropy.table.Table` or None
+        As from `wfssbkg.query.gaia.bright_stars`; a proper motion that is NaN is taken as 0. None
+        excludes nothing.
     radius : float
         How near is too near, in arcmin.
     """
+    if stars is None:
+        return
+    table["star_gmag"] = table["star_sep"] = np.nan  # a header may have told another pointing
     known = np.flatnonzero(np.isfinite(table["ra"]) & np.isfinite(table["dec"]))
     exposure, star, separation = _pairs(table[known], stars, radius)
     for pair in np.argsort(-separation):  # so that the nearest star is the last to be noted
@@ -39,9 +44,9 @@ def exclude(table: Table, stars: Table, *, radius: float) -> None:
         reason = ""
         if np.isfinite(row["star_sep"]):
             reason = f"bright star: G = {row['star_gmag']:.2f} at {row['star_sep']:.2f} arcmin"
-        elif not np.isfinite(row["ra"] + row["dec"]):
+        elif not np.isfinite(row["ra"] + row["dec"]) and row["s_clnfns"]:
             reason = "no pointing known, so bright stars cannot be checked"
-        if reason and row["status"] == ACCEPTED:
+        if reason and row["status"] != EXCLUDED:
             row["status"], row["reason"] = EXCLUDED, reason
 
 

@@ -47,6 +47,19 @@ def warn_some(lines: list[str], most: int = 10) -> None:
         warn(f"... and {len(lines) - most} more")
 
 
+def of_few_pointings(most: int, fewest: int) -> str:
+    """What to say of a background where no pixel has more than `most` distinct pointings.
+
+    Empty where some have at least `fewest` (combine.minimum_pointings).
+    """
+    if most >= fewest:
+        return ""
+    return (
+        f"WARNING: no pixel is covered by more than {most} distinct pointings, expected "
+        f"{fewest} (combine.minimum_pointings): sources cannot be told from the sky here"
+    )
+
+
 def warn_of_unusual_filter(combination: Combination, exposures: int) -> None:
     """Say why the background of an unusual filter, of so many exposures, needs a second look."""
     if not combination.recommended:

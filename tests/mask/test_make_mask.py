@@ -1,0 +1,165 @@
+"""What makeMask.py and the scripts after it make of headers and of CRDS, on small archives."""
+
+import shutil
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from demo import crds_cache
+from tests.mask.conftest import NOWHERE, NPIX, PAIR, exposures
+from tests.test_killed import disk
+from wfssbkg import layout
+from wfssbkg.files import exposure_table, masked_exposure
+
+SCRIPTS = ("makeMask.py", "makeBackgrounds.py", "finalizeBackgrounds.py")
+
+
+def rate_headers(folder, **changes):
+    """Change the primary headers of all rate files; None removes a keyword."""
+    for path in folder.glob("*_rate.fits"):
+        with fits.open(path, mode="update") as hdus:
+            for key, value in changes.items():
+                if value is None:
+                    del hdus[0].header[key]
+                else:
+                    hdus[0].header[key] = value
+
+
+# ---- flat fields
+
+
+@pytest.fixture
+def two_epochs(tmp_path):
+    """A CRDS cache whose flat fields change between the second and the third exposure."""
+    dates = sorted(spec.date for spec in exposures(0))
+    day = str(np.datetime64("1858-11-17") + int(np.mean(dates[1:3])))
+    epoch = f"{day}T00:00:00"
+    epochs = (crds_cache.USE_AFTER, epoch)
+    return epoch, crds_cache.build_cache(tmp_path / "crds", NPIX, [PAIR], epochs=epochs)
+
+
+def test_flat_fields_of_different_epochs_are_told(scripts, place, two_epochs):
+    epoch, cache = two_epochs
+    environment = crds_cache.environment(cache)
+    said = scripts("none", *SCRIPTS[:1], environment=environment)
+    assert "WARNING: the exposures were divided by different flat fields: " in said
+    flats = list(exposure_table.read(place.table)["flat"])
+    assert len(set(flats)) == 2
+    for flat in flats:
+        assert f"{flat} (2 exposures of 202" in said
+    scripts("none", *SCRIPTS[1:], environment=environment)
+    out, with_flat = (fits.getheader(path) for path in (place.finished, place.finished_unflat))
+    for header in (out, with_flat):
+        history = " ".join(map(str, header["HISTORY"]))
+        for flat in flats:
+            assert f"{flat} (2 exposures of 202" in history
+        assert header["R_FLAT"].removeprefix("crds://") == sorted(flats)[-1]
+    assert out["USEAFTER"] == crds_cache.USE_AFTER
+    assert with_flat["USEAFTER"] == epoch
+    assert f"which CRDS has for exposures since {epoch}" in history
+    assert set(exposure_table.read(place.finished)["flat"]) == set(flats)
+
+
+def test_a_single_flat_field_is_no_reason_to_warn(scripts, place):
+    assert "WARNING" not in scripts("none", "makeMask.py")
+    scripts("none", *SCRIPTS[1:])
+    for path in (place.finished, place.finished_unflat):
+        header = fits.getheader(path)
+        assert header["USEAFTER"] == crds_cache.USE_AFTER
+        assert "different flat fields" not in str(header["HISTORY"])
+
+
+# ---- headers
+
+
+def test_the_range_of_dates_is_known_without_expstart(scripts, place, own_rates):
+    rate_headers(own_rates, EXPSTART=None)
+    scripts(own_rates, *SCRIPTS)
+    days = sorted(fits.getheader(path)["DATE-OBS"] for path in own_rates.glob("*_rate.fits"))
+    assert fits.getheader(place.finished)["PEDIGREE"] == f"INFLIGHT {days[0]} {days[-1]}"
+    assert np.isfinite(exposure_table.read(place.table)["mjd"]).all()
+
+
+def test_unusual_headers_go_through(scripts, place, own_rates):
+    long = "a title that is longer than one card " * 6
+    rate_headers(own_rates, NINTS=3, READPATT="NISRAPID", TITLE=long)
+    scripts(own_rates, *SCRIPTS)
+    assert len(exposure_table.fates(exposure_table.read(place.table))["accepted"]) == 4
+    header, _ = masked_exposure.read_headers(place.masked(exposures(0)[0].filename))
+    assert (header["TITLE"], header["NINTS"]) == (long.strip(), 3)
+    assert fits.getheader(place.finished)["PEDIGREE"].startswith("INFLIGHT 202")
+
+
+# ---- CRDS
+
+
+def unreachable(tmp_path):
+    return {"CRDS_PATH": str(tmp_path / "empty")}
+
+
+def partial(tmp_path):
+    """A cache with everything but the flat fields."""
+    cache = crds_cache.build_cache(tmp_path / "partial", NPIX, [PAIR])
+    for path in cache.rglob("*_flat_*.fits"):
+        path.unlink()
+    return {"CRDS_PATH": str(cache)}
+
+
+@pytest.mark.parametrize("state", [unreachable, partial])
+def test_crds_out_of_reach_is_one_message_before_any_work(scripts, place, tmp_path, state):
+    nowhere = {"CRDS_MODE": "auto", "CRDS_SERVER_URL": NOWHERE} | state(tmp_path)
+    said = scripts("none", "makeMask.py", status=1, environment=nowhere)
+    assert said.count("Reference files are looked for in CRDS_PATH=") == 1
+    assert "get its reference files" in said
+    assert not list(place.path.glob("*_masked.fits"))
+    table = exposure_table.read(place.table)
+    assert (table["status"] == exposure_table.ACCEPTED).all()
+    assert "4 masked" in scripts("none", "makeMask.py")
+
+
+def test_one_exposure_that_crds_cannot_place_does_not_stop_the_others(scripts, own_rates, place):
+    first = sorted(own_rates.glob("*_rate.fits"))[0]
+    scripts(own_rates, "queryData.py")
+    first.write_bytes(first.read_bytes()[:20_000])
+    assert "3 masked, 0 were masked already, 1 failed" in scripts(own_rates, "makeMask.py")
+
+
+def test_the_background_of_a_context_that_knows_wfssbkg_only(scripts, place, tmp_path):
+    cache = crds_cache.build_cache(tmp_path / "crds", NPIX, [PAIR], background_type="WFSSBKG")
+    environment = crds_cache.environment(cache)
+    said = scripts("none", *SCRIPTS, "compareBackgrounds.py", environment=environment)
+    assert "jwst_niriss_bkg_900" in said
+    assert "not compared" not in said
+    assert "Unknown reference type" not in said
+
+
+# ---- masks for the pipeline's background step
+
+
+def wfss_mask(scripts, rates, *paths, **options):
+    return scripts(rates, "makeMask.py", options=["--wfss-mask", *paths], **options)
+
+
+def test_a_mask_for_the_pipeline_tells_how_much_sky_it_leaves(scripts, own_rates):
+    path = sorted(own_rates.glob("*_rate.fits"))[0]
+    said = wfss_mask(scripts, own_rates, path)
+    sky = fits.getdata(layout.wfss_mask(path), "MASK")[4:-4, 4:-4].mean()
+    assert f"wrote {layout.wfss_mask(path)}: {sky:.1%} of the pixels are left as sky" in said
+    assert "WARNING" not in said
+    with fits.open(path, mode="update") as hdus:
+        hdus["DQ"].data[6:] |= 1
+    said = wfss_mask(scripts, own_rates, path)
+    assert f"WARNING: {path.name}: the pipeline fits the background to these pixels only" in said
+
+
+def test_a_read_only_folder_gets_advice_that_fits(scripts, own_rates, tmp_path):
+    path = sorted(own_rates.glob("*_rate.fits"))[0]
+    with disk(tmp_path / "disk", 2000) as change:
+        copy = shutil.copy(path, tmp_path / "disk")
+        change("ro")
+        said = wfss_mask(scripts, own_rates, copy, path, status=1)
+    assert f"the folder {tmp_path / 'disk'} cannot be written to" in said
+    assert "Copy the rate file" in said
+    assert "make room" not in said
+    assert f"wrote {layout.wfss_mask(path)}" in said  # the other one
