@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from stdatamodels.jwst.datamodels import WfssBkgModel
+from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from demo import score
 from tests.conftest import NAMES, ROOT, SCRIPTS
@@ -380,6 +381,27 @@ def test_an_exposure_with_scattered_light_is_rejected_with_a_reason(finished, ar
     table = exposure_table.read(tmp_path / "run" / "work" / NAMES[0] / f"{NAMES[0]}.fits")
     assert exposure_table.fates(table)[exposure_table.REJECTED] == [spoilt.name]
     assert "on large scales" in exposure_table.reason(table, spoilt.name)
+
+
+def test_a_defect_in_all_exposures_is_no_saturated_star(finished, archive, tmp_path):
+    """Rows that are always flagged, as on the real detector; one exposure has a star as well."""
+    rates = tmp_path / "rates"
+    rates.mkdir()
+    lost = pixel["SATURATED"] | pixel["DO_NOT_USE"]
+    for number, path in enumerate(sorted(finished[1][0].path.glob("*_rate.fits"))):
+        shutil.copy(path, rates)
+        with fits.open(rates / path.name, mode="update") as hdus:
+            hdus["DQ"].data[100:102, 20:200] |= lost
+            if number == 4:
+                spoilt = path.name
+                hdus["DQ"].data[150:152, 40:140] |= lost
+    query = {"source": str(rates), "gaia_g_limit": None}
+    config = archive.config(tmp_path / "run", gratings=["GR150C"], query=query)
+    for script in SCRIPTS[:3]:
+        assert archive.run(script, config).returncode == 0
+    table = exposure_table.read(tmp_path / "run" / "work" / NAMES[0] / f"{NAMES[0]}.fits")
+    assert exposure_table.fates(table)[exposure_table.REJECTED] == [spoilt]
+    assert "100 px of its trace are saturated" in exposure_table.reason(table, spoilt)
 
 
 def test_one_broken_exposure_is_recorded_and_passed_over(finished, archive, tmp_path):
