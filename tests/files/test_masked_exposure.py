@@ -60,6 +60,13 @@ def test_a_rate_file_that_was_replaced_by_an_older_one_is_masked_again(tmp_path)
     assert up_to_date.is_masked(rate, masked, wanted)
 
 
+def test_masks_without_the_bit_of_saturated_pixels_are_made_again(made):
+    assert is_current(made)
+    with small.fits.open(made[0], mode="update") as hdus:
+        hdus[0].header["SATLEN"] = 7  # as masks of before had it
+    assert not is_current(made)
+
+
 def test_every_setting_of_the_mask_is_a_reason_to_mask_again(made):
     cleaning = small.DEFAULTS.mask.cleaning.model_copy(update={"n_sigma": 9.5})
     changes = {

@@ -106,10 +106,12 @@ def is_masked(rate: Path, masked: Path, wanted: Mapping[str, Any]) -> bool:
     """
     if not is_current(masked, wanted, []):
         return False
-    if not rate.exists():
-        return True
     with fits_file.opened(masked) as hdus:
         noted = hdus[0].header
+    if "SATLEN" in noted:  # made before MASK told which pixels were saturated at once
+        return False
+    if not rate.exists():
+        return True
     if not all(key in noted for key in _STAMP):  # made before these were noted
         return is_no_older(masked, [rate])
     return all(noted[key] == value for key, (value, _) in stamp(rate).items())
