@@ -128,6 +128,8 @@ def test_no_process_outlives_its_parent(tmp_path, how):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # In the background of a shell, tests inherit that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout.readline() == "begun\n"
     children = psutil.Process(process.pid).children(recursive=True)
