@@ -84,10 +84,8 @@ def finish_background(run: Run, folder: Folder) -> None:
 
 def write(run: Run, path: Path, finished: Background, header: Header) -> None:
     """Write one of the finished files."""
-    settings = run.config.combine
-    dq = finish.flags(
-        finished, fewest=settings.minimum_exposures, pointings=settings.minimum_pointings
-    )
+    limits = run.config.combine
+    dq = finish.flags(finished, fewest=limits.minimum_exposures, pointings=limits.minimum_pointings)
     finished.inputs = exposure_table.without_folders(finished.inputs)
     settings = reference_header.all_settings(run.config)
     reference_file.write(path, finished, dq, header, settings)

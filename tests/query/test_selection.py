@@ -85,6 +85,13 @@ def test_results_of_later_steps_stay():
     assert np.isnan(kept["level"][1])
 
 
+def test_what_a_header_tells_now_counts_more_than_what_it_told_then():
+    """Headers of own files have just been read; those of downloads are read later, if need be."""
+    old = former(s_clnfns="absent")
+    assert selection.keep_results(former(s_clnfns="COMPLETE"), old)["s_clnfns"][0] == "COMPLETE"
+    assert selection.keep_results(former(), old)["s_clnfns"][0] == "absent"
+
+
 def test_rejected_stays_rejected_unless_the_rules_exclude_it():
     old = former(status="rejected", reason="crowded")
     kept = selection.keep_results(former(), old)

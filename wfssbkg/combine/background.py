@@ -72,7 +72,7 @@ def normalise(
     """
     members = [Exposure.of(folder, name) for name in names]
     readable = selection.readable(config, folder, table, names)
-    _note_pointings(config, folder, readable)
+    _note_pointings(folder, readable)
     jobs = [(exposure, config.combine) for exposure in readable]
     outcomes = []
     for (exposure, _), outcome in workers.run(measure, jobs, description="levels"):
@@ -85,7 +85,7 @@ def normalise(
     return selection.still_fit(config.combine, folder, table, members)
 
 
-def _note_pointings(config: Config, folder: Folder, members: list[Exposure]) -> None:
+def _note_pointings(folder: Folder, members: list[Exposure]) -> None:
     """Number the pointings of exposures; says how many have none, and what that costs."""
     lost = sum(not exposure.pointing for exposure in members)
     if lost:

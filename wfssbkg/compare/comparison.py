@@ -29,14 +29,16 @@ def settled(config: Config, folder: Folder) -> Config:
 
 
 def is_current(config: Config, folder: Folder) -> bool:
-    """Whether the comparison that is kept of a combination is still what it would be now."""
+    """Whether the comparison that is kept of a combination is still what it would be now.
+
+    `config` is as from `settled`.
+    """
     try:
         names = up_to_date.judged(exposure_table.read(folder.finished))
     except StepError:  # there is no finished file, or none that can be read: `begin` will tell
         return False
     sources = [folder.finished, folder.finished_unflat]
     sources += [path for name in names for path in (folder.masked(name), folder.refined(name))]
-    config = settled(config, folder)
     settings = up_to_date.bearing(config, up_to_date.COMPARED, folder.combination)
     return up_to_date.is_current(folder.comparison, settings, sources)
 
@@ -161,7 +163,7 @@ def kept(config: Config, current: list[Folder]) -> list[Comparison]:
         except StepError as error:
             messages.warn(f"{folder.combination} is not in the report: {error}")
             continue
-        if folder not in current and not is_current(config, folder):
+        if folder not in current and not is_current(settled(config, folder), folder):
             found[-1].notes.append(
                 "this comparison is out of date: files or settings have changed since. Run "
                 "compareBackgrounds.py"

@@ -30,7 +30,7 @@ _SUSPICIOUS = 0.1
 _DOUBTFUL = (archive.SUPERSEDED, archive.RESTRICTED)
 
 # What later steps write into the exposure table.
-_RESULTS = ("s_clnfns", "level", "masked_fraction", "weight", "flat", "crds_context")
+_RESULTS = ("level", "masked_fraction", "weight", "flat", "crds_context")
 
 
 def select(result: SearchResult, combination: Combination, query: Query) -> Table:
