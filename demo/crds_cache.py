@@ -15,7 +15,7 @@ import numpy as np
 from astropy.io import fits
 from stdatamodels.jwst.datamodels import FlatModel, JwstDataModel, WfssBkgModel
 
-from demo import detector, optics
+from demo import detector, optics, traces
 from demo.optics import DEFAULT_INSTRUMENT, frame_scale
 
 CONTEXT = "jwst_9001.pmap"
@@ -282,7 +282,7 @@ def build_cache(
     folder, combinations = Path(folder).resolve(), sorted(set(map(tuple, combinations)))
     made_of = npix, combinations, instrument, epochs, background_type, cleaning
     digest = hashlib.sha256(repr(made_of).encode())
-    for module in (optics.__file__, detector.__file__, __file__):
+    for module in (optics.__file__, traces.__file__, detector.__file__, __file__):
         digest.update(Path(module).read_bytes())
     recipe = folder / "recipe.txt"
     if recipe.is_file() and recipe.read_text() == digest.hexdigest():

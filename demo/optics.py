@@ -15,53 +15,19 @@ import scipy.fft
 from scipy.ndimage import distance_transform_edt
 from scipy.special import erf
 
+from demo import traces
+
 FULL_FRAME = 2048
 # From pixels to the ideal frame, arcsec (SIAF PRDOPSSOC-075, NIS_CEN); it is a little sheared.
 PIXEL_MATRIX = ((0.06532425, 0.0), (-0.00029946, 0.06581494))
 PIXEL_SCALE = math.sqrt(PIXEL_MATRIX[0][0] * PIXEL_MATRIX[1][1])
 REFERENCE_BORDER = 4  # rows and columns of reference pixels on each side
-MIRROR_MARGIN = 137  # pixels beyond the detector that the pick-off mirror sees
-FIELD_MARGIN = 150  # pixels beyond the detector that are simulated, so that soft edges fit
+FIELD_MARGIN = 240  # pixels beyond the detector that are simulated: all that the mirror sees
 SPOT_DIAMETERS = (0.58, 0.75, 1.5, 2.0)  # arcsec (JDox, NIRISS coronagraphic spots)
 DEFAULT_INSTRUMENT = 150  # seed of the individual features of mirror and detector
 
 GRATINGS = ("GR150C", "GR150R")
-# The medium bands are inside the wide ones and use their traces.
-WIDE_FILTER = {
-    "F090W": "F090W",
-    "F115W": "F115W",
-    "F140M": "F150W",
-    "F150W": "F150W",
-    "F158M": "F150W",
-    "F200W": "F200W",
-}
-FILTERS = tuple(WIDE_FILTER)
-
-# First and last pixel with response of each order, relative to the direct image along the
-# dispersion axis (GRISMCONF for NIRISS, V3). The end nearer the zeroth order is the blue one.
-TRACE_RANGES = {
-    "F090W": {1: (-53, 47), 0: (213, 217), 2: (-316, -121), 3: (-583, -291), -1: (387, 481)},
-    "F115W": {1: (-172, -39), 0: (208.5, 213.5), 2: (-532, -291), 3: (-905, -544), -1: (467, 583)},
-    "F150W": {
-        1: (-268, -160),
-        0: (207.5, 210.5),
-        2: (-744, -572),
-        3: (-1217, -973),
-        -1: (605, 682),
-    },
-    "F200W": {1: (-268, -1), 0: (205, 213), 2: (-744, -113), 3: (-1217, -279), -1: (391, 682)},
-}
-# GR150R's traces lie within 6 pixels of GR150C's.
-GR150R_SHIFTS = {1: 3.0, 0: -2.5, 2: 4.5, 3: 5.5, -1: -4.0}
-# Cross-dispersion offset in the middle of a trace, and its change from one end to the other.
-CROSS_OFFSETS = {1: (0.4, 1.2), 0: (-1.1, 0.0), 2: (1.3, 2.4), 3: (2.1, 3.5), -1: (-1.8, -1.5)}
-
-ORDER_FRACTIONS = {
-    "F090W": {1: 0.46, 0: 0.09, 2: 0.38, 3: 0.03, -1: 0.04},
-    "F115W": {1: 0.80, 0: 0.10, 2: 0.055, 3: 0.015, -1: 0.03},
-    "F150W": {1: 0.81, 0: 0.10, 2: 0.045, 3: 0.015, -1: 0.03},
-    "F200W": {1: 0.82, 0: 0.09, 2: 0.045, 3: 0.015, -1: 0.03},
-}
+FILTERS = tuple(traces.WIDE_FILTER)
 
 
 def exposure_type(grating: str) -> str:
@@ -98,17 +64,24 @@ def coronagraphic_spots(npix: int) -> list[Spot]:
     ]
 
 
+def _mirror_corners(npix: int) -> np.ndarray:
+    """Corners of the mirror, counterclockwise: x, y in pixels from the centre of the detector."""
+    return (np.array(traces.MIRROR_CORNERS) - (FULL_FRAME - 1) / 2) * frame_scale(npix)
+
+
 def _edge_transmission(
-    x: np.ndarray, y: np.ndarray, half: float, rng: np.random.Generator, scale: float
+    x: np.ndarray, y: np.ndarray, corners: np.ndarray, rng: np.random.Generator, scale: float
 ) -> np.ndarray:
-    """Transmission of a mirror of half-width ``half`` with soft, tilted, slightly bent edges."""
+    """Transmission of a mirror between ``corners``, with soft, slightly bent edges."""
     transmission = np.ones(np.broadcast_shapes(x.shape, y.shape))
-    for across, along in ((x, y), (-x, y), (y, x), (-y, x)):
-        u = along / half
-        tilt, bend = rng.uniform(-4, 4) * scale, rng.uniform(-2, 2) * scale
+    for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        length = np.hypot(*(end - start))
+        along_x, along_y = (end - start) / length
+        inside = (y - start[1]) * along_x - (x - start[0]) * along_y
+        u = 2 * ((x - start[0]) * along_x + (y - start[1]) * along_y) / length - 1
+        bend = rng.uniform(-2, 2) * scale
         softness = max(rng.uniform(1.5, 4) * scale, 0.5)
-        position = half + tilt * u + bend * (u**2 - 0.5)
-        transmission = transmission * 0.5 * (1 + erf((position - across) / softness))
+        transmission *= 0.5 * (1 + erf((inside + bend * (u**2 - 0.5)) / softness))
     return transmission
 
 
@@ -137,10 +110,11 @@ def mirror_illumination(
     detector = np.arange(-margin, npix + margin, dtype=float)
     centred = detector - (npix - 1) / 2
     x, y = centred[np.newaxis, :], centred[:, np.newaxis]
-    half = npix / 2 + MIRROR_MARGIN * scale
-    mirror = _edge_transmission(x, y, half, rng, scale)
+    corners = _mirror_corners(npix)
+    mirror = _edge_transmission(x, y, corners, rng, scale)
 
-    u, v = x / half, y / half
+    centre, half = corners.mean(axis=0), np.abs(corners).mean()
+    u, v = (x - centre[0]) / half, (y - centre[1]) / half
     for term in (u, v, u * v, u**2, v**2, u**3, v**3):
         mirror *= 1 + rng.uniform(-0.008, 0.008) * term
     mirror *= 1 - 0.01 * (u**2 + v**2) ** 2
@@ -176,25 +150,38 @@ def mirror_illumination(
     return mirror
 
 
-def _order_response(order: int, first: float, last: float) -> tuple[np.ndarray, ...]:
-    """Sampled response of an order: offsets (pixels), wavelength coordinate, weights (sum 1).
-
-    The wavelength coordinate runs from about -1 (blue) to +1 (red), with weighted mean 0.
-    """
-    count = max(round(8 * (last - first)), 16)
-    t = (np.arange(count) + 0.5) / count
-    offsets = first + t * (last - first)
-    wavelength = (2 * t - 1) * (-1 if order > 0 else 1)
-    # The table has the range with any response; most of the response is in the middle.
-    band = 1 / (1 + np.exp(-24 * (t - 0.2))) / (1 + np.exp(24 * (t - 0.8)))
-    # Because of the blaze, each order has its peak at another place in the band.
-    blaze = 1 + 0.25 * np.cos(2.2 * (wavelength - 0.3 * order)) + 0.03 * np.sin(9 * wavelength)
-    weights = band * blaze
-    weights /= weights.sum()
-    return offsets, wavelength - np.sum(weights * wavelength), weights
+def _zodiacal_light(wavelength: np.ndarray) -> np.ndarray:
+    """Brightness of the zodiacal light at wavelengths in um."""
+    known, brightness = np.log(traces.ZODIACAL_LIGHT).T
+    return np.exp(np.interp(np.log(wavelength), known, brightness))
 
 
-def trace_samples(grating: str, filter_name: str, npix: int) -> np.ndarray:
+def _order_responses(filter_name: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Of each order, wavelengths (um) and the light of the sky there (1 summed over the orders)."""
+    wide = traces.WIDE_FILTER[filter_name]
+    known, *sensitivities = np.array(traces.SENSITIVITY[wide]).T
+    blue, red = traces.MEDIUM_BAND.get(filter_name, (known[0], known[-1]))
+    lines = traces.TRACES["GR150C"][wide]
+    responses = {}
+    for order, sensitivity in zip(traces.ORDERS, sensitivities, strict=True):
+        count = max(round(8 * abs(lines[order][1]) * (red - blue)), 32)  # eight samples a pixel
+        wavelength = blue + (np.arange(count) + 0.5) / count * (red - blue)
+        light = np.interp(wavelength, known, sensitivity) * _zodiacal_light(wavelength)
+        responses[order] = wavelength, light / count
+    zeroth, first = (responses[order][1].sum() for order in (0, 1))
+    responses[0][1][:] *= max(traces.LEAST_ZEROTH * first / zeroth, 1)
+    total = sum(light.sum() for _, light in responses.values())
+    return {order: (wavelength, light / total) for order, (wavelength, light) in responses.items()}
+
+
+def order_fractions(filter_name: str) -> dict[int, float]:
+    """The share of each order in the light of the sky."""
+    return {order: light.sum() for order, (_, light) in _order_responses(filter_name).items()}
+
+
+def trace_samples(
+    grating: str, filter_name: str, npix: int, rotation: float = 0.0
+) -> np.ndarray:
     """How the light of a point source is spread over the detector.
 
     Parameters
@@ -205,25 +192,31 @@ def trace_samples(grating: str, filter_name: str, npix: int) -> np.ndarray:
         Blocking filter.
     npix : int
         Side of the detector in pixels.
+    rotation : float
+        Angle, in deg, by which the grism is turned, from the detector's x axis to its y axis.
 
     Returns
     -------
     ndarray, float64, shape (5, n)
         Offset along the dispersion axis and across it (pixels), wavelength coordinate
-        (-1 blue to 1 red), fraction of the light (sum 1), and the order.
+        (-1 blue to 1 red, mean 0 over the light), fraction of the light (sum 1), and the order.
     """
-    wide, scale = WIDE_FILTER[filter_name], frame_scale(npix)
+    wide = traces.WIDE_FILTER[filter_name]
     columns = []
-    for order, (first, last) in TRACE_RANGES[wide].items():
-        shift = GR150R_SHIFTS[order] if grating == "GR150R" else 0.0
-        offsets, wavelength, weights = _order_response(order, first, last)
-        offset, tilt = CROSS_OFFSETS[order]
-        cross = (offset + 0.5 * tilt * wavelength) * (-1 if grating == "GR150R" else 1)
-        fractions = weights * ORDER_FRACTIONS[wide][order]
-        columns.append(
-            [(offsets + shift) * scale, cross * scale, wavelength, fractions, 0 * cross + order]
-        )
-    return np.concatenate(columns, axis=1)
+    for order, (wavelength, light) in _order_responses(filter_name).items():
+        offset, dispersion, cross, tilt, bend = traces.TRACES[grating][wide][order]
+        step = wavelength - traces.REFERENCE_WAVELENGTH[wide]
+        along, across = offset + dispersion * step, cross + tilt * step + bend * step**2
+        columns.append([along, across, wavelength, light, np.full(light.shape, order)])
+    along, across, wavelength, light, orders = np.concatenate(columns, axis=1)
+    turn = np.radians(rotation if grating == "GR150C" else -rotation)
+    along, across = (
+        along * np.cos(turn) - across * np.sin(turn),
+        along * np.sin(turn) + across * np.cos(turn),
+    )
+    coordinate = 2 * (wavelength - np.sum(light * wavelength)) / np.ptp(wavelength)
+    scale = frame_scale(npix)
+    return np.array([along * scale, across * scale, coordinate, light, orders])
 
 
 def _transform_shape(npix: int, samples: np.ndarray) -> tuple[int, int]:
@@ -247,9 +240,11 @@ def _trace_image(samples: np.ndarray, weights: np.ndarray, shape: tuple[int, int
 
 
 @lru_cache(maxsize=1)
-def _trace_transforms(grating: str, filter_name: str, npix: int, dtype: str) -> tuple:
+def _trace_transforms(
+    grating: str, filter_name: str, npix: int, rotation: float, dtype: str
+) -> tuple:
     """Fourier transforms of the trace of a flat spectrum, and of its change with the slope."""
-    samples = trace_samples(grating, filter_name, npix)
+    samples = trace_samples(grating, filter_name, npix, rotation)
     shape = _transform_shape(npix, samples)
     flat, slope = samples[3], samples[3] * samples[2]
     return shape, *(
@@ -264,6 +259,7 @@ def disperse(
     filter_name: str,
     *,
     sloped: np.ndarray | None = None,
+    rotation: float = 0.0,
 ) -> np.ndarray:
     """Disperse a direct image that the mirror has reflected, as the grism does.
 
@@ -278,6 +274,8 @@ def disperse(
     sloped : ndarray, optional
         The same image with each source multiplied by the slope of its spectrum. A slope s
         means a spectrum 1 + s w, where w runs from -1 (blue) to 1 (red).
+    rotation : float
+        Angle, in deg, by which the grism is turned, see `trace_samples`.
 
     Returns
     -------
@@ -291,7 +289,9 @@ def disperse(
         return image[inner, inner].copy()
     if grating == "GR150R":
         image, sloped = image.T, None if sloped is None else sloped.T
-    shape, flat, slope = _trace_transforms(grating, filter_name, npix, image.dtype.name)
+    shape, flat, slope = _trace_transforms(
+        grating, filter_name, npix, rotation, image.dtype.name
+    )
     spectrum = scipy.fft.rfft2(image, shape) * flat
     if sloped is not None:
         spectrum += scipy.fft.rfft2(sloped, shape) * slope
@@ -317,7 +317,7 @@ def science_pixels(image: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def _sky_components(
-    grating: str, filter_name: str, npix: int, instrument: int, clean: bool
+    grating: str, filter_name: str, npix: int, instrument: int, clean: bool, rotation: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """A uniform sky of flat spectrum, dispersed, and its change per unit of spectral slope."""
     mirror = mirror_illumination(npix, instrument, clean)
@@ -325,8 +325,8 @@ def _sky_components(
         grey = disperse(mirror, grating, filter_name)
         return grey, np.zeros_like(grey)
     nothing = np.zeros_like(mirror)
-    grey = disperse(mirror, grating, filter_name)
-    return grey, disperse(nothing, grating, filter_name, sloped=mirror)
+    grey = disperse(mirror, grating, filter_name, rotation=rotation)
+    return grey, disperse(nothing, grating, filter_name, sloped=mirror, rotation=rotation)
 
 
 def sky_background(
@@ -337,6 +337,7 @@ def sky_background(
     *,
     instrument: int = DEFAULT_INSTRUMENT,
     clean: bool = False,
+    rotation: float = 0.0,
 ) -> np.ndarray:
     """The noise-free background of a uniform sky, without flat field.
 
@@ -352,13 +353,15 @@ def sky_background(
         Seed of the mirror's individual features.
     clean : bool
         Leave out the mirror's coronagraphic spots and dust.
+    rotation : float
+        Angle, in deg, by which the grism is turned, see `trace_samples`.
 
     Returns
     -------
     ndarray, float64, shape (npix, npix)
         Background with median 1 over the pixels that are not reference pixels.
     """
-    grey, slope = _sky_components(grating, filter_name, npix, instrument, clean)
+    grey, slope = _sky_components(grating, filter_name, npix, instrument, clean, rotation)
     background = grey + colour * slope
     return background / np.median(science_pixels(background))
 
