@@ -20,7 +20,7 @@ from astropy.time import Time, TimeDelta
 from jwst.clean_flicker_noise import CleanFlickerNoiseStep
 from stdatamodels.jwst.datamodels import FlatModel, ImageModel
 
-from demo import detector, optics, scene
+from demo import defects, detector, extended, optics, scene
 from demo.catalog import reprocess, up_to_date, write_catalog
 from demo.crds_cache import CONTEXT
 from demo.exposures import (
@@ -32,6 +32,7 @@ from demo.exposures import (
     star_position,
 )
 from demo.optics import DEFAULT_INSTRUMENT
+from demo.traces import WHEEL_POSITION
 
 __all__ = [
     "Exposure",
@@ -52,8 +53,10 @@ V3_ANGLE = 0.56987
 # Of the pipeline's step, as far as they are known for WFSS: STScI's own tool for it, and the step
 # with this method, fit a smooth background to the flat-fielded image and clean whole columns.
 CLEANING = {"skip": False, "background_method": "model", "apply_flat_field": True}
-# Position of the filter wheel in deg (NIRISS team, GRISMCONF V5); of CLEAR, nobody asks.
-WHEEL = {"GR150C": 354.32, "GR150R": 33.6}
+MODULES = (
+    "archive", "catalog", "defects", "detector", "effects", "exposures", "extended", "optics",
+    "scene", "traces",
+)  # fmt: skip
 
 
 def _direct_images(
@@ -62,12 +65,39 @@ def _direct_images(
     """Images of sources behind the mirror, plain and times spectral slope; their emission lines."""
     wcs = scene.pointing_wcs(spec.ra, spec.dec, spec.roll, npix)
     x, y = wcs.all_world2pix(sources.ra, sources.dec, 0)
+    if spec.effects.distortion:
+        x, y = scene.distorted(x, y, npix)
     edge = scene.STAMP_EDGE * (20 if spec.contamination == "crowded" else 1)
     images = scene.render(sources, x, y, npix, edge=edge) * mirror
     if spec.grating == "CLEAR":
         return images, 0.0
-    combination = spec.grating, spec.filter
-    return images, scene.emission_lines(sources, x, y, mirror, combination, npix)
+    combination, rotation = (spec.grating, spec.filter), spec.effects.rotation
+    return images, scene.emission_lines(sources, x, y, mirror, combination, npix, rotation)
+
+
+def _sources(spec: Exposure, npix: int, seed: int) -> scene.Sources:
+    """All sources of an exposure's field, and the star that contaminates the exposure."""
+    rng = np.random.default_rng([seed, spec.program, spec.field])
+    crowding = CLUSTER_DENSITY if spec.contamination == "crowded" else 0
+    centre = spec.field_ra, spec.field_dec, spec.roll
+    groups = [scene.field_sources(rng, *centre, npix, crowding=crowding)]
+    if spec.effects.large_galaxies:
+        own = np.random.default_rng([seed, spec.program, spec.field, 4])
+        values = spec.effects.large_galaxies, spec.effects.cluster_light
+        groups.append(extended.large_sources(own, centre, npix, *values))
+    star = star_position(spec, npix)
+    if star:
+        groups.append(scene.point_sources(*star))
+    return scene.merge(*groups)
+
+
+def _starlight(spec: Exposure, npix: int, seed: int) -> np.ndarray:
+    """Unresolved starlight before the mirror."""
+    rng = np.random.default_rng([seed, spec.program, spec.field, 5])
+    wcs = scene.pointing_wcs(spec.ra, spec.dec, spec.roll, npix)
+    x, y = wcs.all_world2pix(spec.field_ra, spec.field_dec, 0)
+    offset = float(x) - (npix - 1) / 2, float(y) - (npix - 1) / 2
+    return extended.starlight(rng, spec.effects.starlight, npix, offset)
 
 
 def light_on_detector(
@@ -90,32 +120,36 @@ def light_on_detector(
     ndarray, float32, shape (npix, npix)
         DN/s.
     """
-    rng = np.random.default_rng([seed, spec.program, spec.field])
-    crowding = CLUSTER_DENSITY if spec.contamination == "crowded" else 0
-    centre = spec.field_ra, spec.field_dec, spec.roll, npix
-    sources = scene.field_sources(rng, *centre, crowding=crowding)
-    star = star_position(spec, npix)
-    if star:
-        sources = scene.merge(sources, scene.point_sources(*star))
-
+    effects, combination = spec.effects, (spec.grating, spec.filter)
+    sources = _sources(spec, npix, seed)
     sky = optics.sky_background(
-        spec.grating, spec.filter, npix, spec.sky_colour, instrument=instrument
+        *combination, npix, spec.sky_colour, instrument=instrument, rotation=effects.rotation
     )
     mirror = optics.mirror_illumination(npix, instrument).astype(np.float32)
     images, lines = _direct_images(spec, sources, npix, mirror)
+    if effects.starlight:
+        images[0] += _starlight(spec, npix, seed) * mirror
     if sources.flux.max() > 1e5:
         images = images.astype(np.float64)  # rounding would leave noise far from a bright star
-    dispersed = optics.disperse(images[0], spec.grating, spec.filter, sloped=images[1]) + lines
+    dispersed = lines + optics.disperse(
+        images[0], *combination, sloped=images[1], rotation=effects.rotation
+    )
     light = (spec.sky_level * sky + np.maximum(dispersed, 0)).astype(np.float32)
 
     own = np.random.default_rng([seed, spec.program, spec.field, spec.dither, 1])
     if spec.contamination == "persistence":
+        centre = spec.field_ra, spec.field_dec, spec.roll, npix
         earlier = scene.field_sources(own, *centre, crowding=PERSISTENT_DENSITY)
         images, _ = _direct_images(spec, earlier, npix, mirror)
-        traces = optics.disperse(images[0], spec.grating, spec.filter)
-        light += detector.afterglow(own, np.maximum(traces, 0))
+        earlier_light = optics.disperse(images[0], *combination, rotation=effects.rotation)
+        light += detector.afterglow(own, np.maximum(earlier_light, 0))
     if spec.contamination == "scattered light":
         light += detector.scattered_light(own, npix, spec.sky_level)
+    if effects.light_saber:
+        features = np.random.default_rng([instrument, 8])
+        own = np.random.default_rng([seed, spec.program, spec.field, spec.dither, 6])
+        peak = np.float32(effects.light_saber * spec.sky_level)
+        light += peak * detector.light_saber(features, own, npix)
     return light
 
 
@@ -141,9 +175,16 @@ def simulate_exposure(
     """
     rng = np.random.default_rng([seed, spec.program, spec.field, spec.dither, 2])
     light = light_on_detector(spec, npix, seed=seed, instrument=instrument)
+    dark, flags = defects.dark_and_flags(spec.effects, spec.date, npix, instrument)
     rate = detector.expose(
-        light, spec.filter, spec.exposure_time, spec.readpatt, rng, instrument=instrument
-    )
+        light, spec.filter, spec.exposure_time, spec.readpatt, rng,
+        dark=dark, flags=flags, common_noise=spec.effects.common_noise, instrument=instrument,
+    )  # fmt: skip
+    if spec.effects.row_jumps:
+        own = np.random.default_rng([seed, spec.program, spec.field, spec.dither, 7])
+        depth = spec.sky_level, spec.exposure_time
+        jumps = detector.row_jumps(own, npix, spec.effects.row_jumps, *depth)
+        rate.sci[...] += np.where(detector.reference_pixels(npix), 0, jumps)
     model = ImageModel(rate.sci)
     model.err, model.dq = rate.err, rate.dq
     model.var_poisson, model.var_rnoise = rate.var_poisson, rate.var_rnoise
@@ -190,7 +231,8 @@ def _describe(model: ImageModel, spec: Exposure, npix: int) -> None:
 
     meta.instrument.name, meta.instrument.detector = "NIRISS", "NIS"
     meta.instrument.filter, meta.instrument.pupil = spec.grating, spec.filter
-    meta.instrument.filter_position = WHEEL.get(spec.grating)
+    if spec.grating in WHEEL_POSITION:  # of CLEAR, nobody asks
+        meta.instrument.filter_position = WHEEL_POSITION[spec.grating] + spec.effects.rotation
 
     start = Time(spec.date, format="mjd")
     duration = TimeDelta(spec.exposure_time, format="sec")
@@ -319,7 +361,7 @@ def _code_version() -> str:
     """Checksum of the simulator's code: changed code makes different exposures."""
     digest = hashlib.sha256()
     for module in sorted(Path(__file__).parent.glob("*.py")):
-        if module.stem in ("archive", "catalog", "detector", "exposures", "optics", "scene"):
+        if module.stem in MODULES:
             digest.update(module.read_bytes())
     return digest.hexdigest()
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 from stdatamodels.jwst.datamodels import dqflags
 
-from demo.optics import DEFAULT_INSTRUMENT, FILTERS, REFERENCE_BORDER, frame_scale
+from demo.optics import DEFAULT_INSTRUMENT, FILTERS, FULL_FRAME, REFERENCE_BORDER, frame_scale
 
 FLAG = dqflags.pixel
 GAIN = 1.6  # e-/DN (JDox, NIRISS detector performance)
@@ -153,7 +153,9 @@ def bad_pixels(npix: int, instrument: int = DEFAULT_INSTRUMENT) -> np.ndarray:
     return dq
 
 
-def stripes(rng: np.random.Generator, npix: int, exposure_time: float) -> np.ndarray:
+def stripes(
+    rng: np.random.Generator, npix: int, exposure_time: float, common_noise: float = 0.0
+) -> np.ndarray:
     """1/f noise of a rate image: stripes along the columns of each amplifier.
 
     Parameters
@@ -163,6 +165,8 @@ def stripes(rng: np.random.Generator, npix: int, exposure_time: float) -> np.nda
         Side of the detector in pixels.
     exposure_time : float
         Integration time in s.
+    common_noise : float
+        Share of the variance that all amplifiers have in common.
 
     Returns
     -------
@@ -170,19 +174,58 @@ def stripes(rng: np.random.Generator, npix: int, exposure_time: float) -> np.nda
         DN/s.
     """
     rms = STRIPE_RMS * STRIPE_TIME / exposure_time
+    (of_all,) = rng.spawn(1)  # so that what else is drawn does not depend on the share
+    own = np.stack([_amplifier_stripes(rng, npix) for _ in range(AMPLIFIERS)])
+    common = _amplifier_stripes(of_all, npix) if common_noise else 0.0
+    image = np.sqrt(1 - common_noise) * own + np.sqrt(common_noise) * common
+    return (rms * image).astype(np.float32).reshape(npix, npix)
+
+
+def _amplifier_stripes(rng: np.random.Generator, npix: int) -> np.ndarray:
+    """1/f noise of one amplifier: columns with a standard deviation of 1, and an offset."""
     height = npix // AMPLIFIERS
     frequency = np.fft.rfftfreq(npix)
     frequency[0] = frequency[1]
-    image = np.empty((AMPLIFIERS, height, npix), np.float32)
+    noise = np.fft.rfft(rng.standard_normal((2, npix))) / np.sqrt(frequency)
+    columns, slope = np.fft.irfft(noise, npix).astype(np.float32)
+    columns = (columns - columns.mean()) / columns.std()
+    # While a column is read, the offset drifts a little.
+    drift = 0.25 * slope / slope.std()
     along = np.linspace(-1, 1, height, dtype=np.float32)[:, np.newaxis]
-    for amplifier in image:
-        noise = np.fft.rfft(rng.standard_normal((2, npix))) / np.sqrt(frequency)
-        common, slope = np.fft.irfft(noise, npix)
-        common = rms * (common - common.mean()) / common.std()
-        # While a column is read, the offset drifts a little.
-        slope = 0.25 * rms * slope / slope.std()
-        amplifier[:] = common + slope * along + 0.5 * rms * rng.standard_normal()
-    return image.reshape(npix, npix)
+    return columns + drift * along + np.float32(0.5 * rng.standard_normal())
+
+
+def row_jumps(
+    rng: np.random.Generator, npix: int, number: int, level: float, exposure_time: float
+) -> np.ndarray:
+    """Offsets of rows that jump: of both signs, half to twice the noise of a pixel.
+
+    Columns of the detector, which are the rows of a rate file, change their level during a ramp.
+
+    Parameters
+    ----------
+    rng : numpy Generator
+    npix : int
+        Side of the detector in pixels.
+    number : int
+        Of such rows on a full frame; a smaller one has fewer.
+    level : float
+        Sky level, DN/s.
+    exposure_time : float
+        Integration time in s.
+
+    Returns
+    -------
+    ndarray, float32, shape (npix, 1)
+        DN/s.
+    """
+    count = -(-number * npix // FULL_FRAME)
+    electrons = level * exposure_time * GAIN
+    noise = np.sqrt(electrons + READ_NOISE**2) / (exposure_time * GAIN)
+    rows = rng.choice(np.arange(REFERENCE_BORDER, npix - REFERENCE_BORDER), count, replace=False)
+    offsets = np.zeros((npix, 1), np.float32)
+    offsets[rows, 0] = noise * rng.uniform(0.5, 2, count) * rng.choice([-1, 1], count)
+    return offsets
 
 
 def _spread(mask: np.ndarray) -> np.ndarray:
@@ -239,6 +282,9 @@ def expose(
     readpatt: str,
     rng: np.random.Generator,
     *,
+    dark: np.ndarray | float = 0.0,
+    flags: np.ndarray | int = 0,
+    common_noise: float = 0.0,
     instrument: int = DEFAULT_INSTRUMENT,
 ) -> Rate:
     """The rate image that the detector and Stage 1 of the pipeline make of the incident light.
@@ -254,6 +300,12 @@ def expose(
     readpatt : str
         NIS or NISRAPID, which sets the time of a group.
     rng : numpy Generator
+    dark : ndarray or float
+        Dark rate that stage 1 leaves, DN/s.
+    flags : ndarray or int
+        Flags besides those of `bad_pixels`.
+    common_noise : float
+        Share of the variance of the 1/f noise that all amplifiers have in common.
     instrument : int
         Seed of the detector's individual features.
 
@@ -272,6 +324,8 @@ def expose(
     rate[(dq & FLAG["DEAD"]) > 0] *= 0.02
     read_noise = READ_NOISE * (1 + 0.08 * features.standard_normal(dq.shape, dtype=np.float32))
     read_noise[hot | warm] *= 3
+    rate += dark
+    dq |= np.asarray(flags, dtype=np.uint32)
 
     group = GROUP_TIME[readpatt]
     time = np.full(dq.shape, exposure_time, np.float32)
@@ -297,7 +351,7 @@ def expose(
     read_variance = (read_noise / (GAIN * time)) ** 2 * read_loss
     noise = np.sqrt(np.maximum(rate, 0) / (GAIN * time) + read_variance)
     sci = rate + noise * rng.standard_normal(dq.shape, dtype=np.float32)
-    sci += stripes(rng, npix, exposure_time) + halo
+    sci += stripes(rng, npix, exposure_time, common_noise) + halo
     left = jump & (rng.random(dq.shape, dtype=np.float32) < 0.06)
     sci[left] += noise[left] * rng.exponential(2.0, left.sum()).astype(np.float32)
     missed = rng.random(dq.shape, dtype=np.float32) < 4e-7 * exposure_time
@@ -355,9 +409,37 @@ def scattered_light(rng: np.random.Generator, npix: int, level: float) -> np.nda
     ndarray, float32, shape (npix, npix)
         DN/s.
     """
-    angle, width = rng.uniform(-0.3, 0.3), rng.uniform(0.05, 0.1) * npix
+    angle, width = rng.uniform(-0.3, 0.3), rng.uniform(0.05, 0.1)
+    y0 = rng.uniform(0.4, 0.6)
+    return level * rng.uniform(0.05, 0.15) * _band(npix, angle, width, y0)
+
+
+def light_saber(features: np.random.Generator, rng: np.random.Generator, npix: int) -> np.ndarray:
+    """The band of scattered light that is at nearly the same place in all exposures.
+
+    Parameters
+    ----------
+    features : numpy Generator
+        Of the place and width of the band.
+    rng : numpy Generator
+        Of the small differences between exposures.
+    npix : int
+        Side of the detector in pixels.
+
+    Returns
+    -------
+    ndarray, float32, shape (npix, npix)
+        About 1 along the middle of the band.
+    """
+    angle, width = features.uniform(-0.3, 0.3), features.uniform(0.05, 0.1)
+    y0 = features.uniform(0.4, 0.6)
+    angle, y0 = angle + rng.normal(0, 0.01), y0 + rng.normal(0, 0.01)
+    return _band(npix, angle, width * rng.uniform(0.9, 1.1), y0)
+
+
+def _band(npix: int, angle: float, width: float, y0: float) -> np.ndarray:
+    """A Gaussian band; lengths in units of the frame, angle in rad; 1 in the middle, float32."""
     y, x = np.ogrid[:npix, :npix]
-    y0 = npix * rng.uniform(0.4, 0.6)
-    distance = (y - y0) * np.cos(angle) - (x - npix / 2) * np.sin(angle)
-    strength = level * rng.uniform(0.05, 0.15) * (1 + 0.3 * (x / npix - 0.5))
-    return (strength * np.exp(-0.5 * (distance / width) ** 2)).astype(np.float32)
+    distance = (y - y0 * npix) * np.cos(angle) - (x - npix / 2) * np.sin(angle)
+    strength = 1 + 0.3 * (x / npix - 0.5)
+    return (strength * np.exp(-0.5 * (distance / (width * npix)) ** 2)).astype(np.float32)

@@ -1,17 +1,24 @@
 """Which exposures an archive holds, and where they are on the sky."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from demo import detector, optics, scene
+from demo.effects import NO_EFFECTS, Effects, with_effects
 
 COMBINATIONS = (("GR150C", "F115W"), ("GR150R", "F115W"))
 # Kinds of contamination: those by a star, with its magnitude, and the others.
 STAR_MAGNITUDE = {"star in field": 8.0, "star outside": 8.0, "saturated star": 12.0}
 CONTAMINATIONS = (*STAR_MAGNITUDE, "crowded", "persistence", "scattered light")
 CLUSTER_DENSITY = 6000.0  # stars per arcmin^2 in a globular cluster
+# Dither patterns of WFSS, arcsec (JDox): SMALL, MEDIUM, which is the default, and LARGE. Parallels
+# follow the pattern of the prime instrument.
+PATTERNS, PATTERN_SHARES = (0.3, 0.6, 1.2), (0.2, 0.6, 0.2)
+PARALLEL_PATTERN = (1.0, 4.0)
+PARALLEL_EVERY = 3  # one field in three is observed in parallel
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class Exposure:
     contamination: str | None = None
     parallel: bool = False  # a pure parallel: the archive has no target for it
     cleaning: str | None = None  # S_CLNFNS: COMPLETE if stage 1 cleaned the 1/f noise; None: absent
+    pattern: float = 0.6  # arcsec, typical distance between dithers
+    effects: Effects = NO_EFFECTS
 
     @property
     def rootname(self) -> str:
@@ -83,7 +92,7 @@ def star_position(spec: Exposure, npix: int) -> tuple[float, float, float] | Non
     along, across = 0.71 * npix, 0.36 * npix
     if spec.contamination == "star outside":
         # The star is just outside the detector, but on the mirror: its first order is detected.
-        along = npix + 0.045 * npix
+        along = npix + 0.01 * npix
     x, y = (along, across) if spec.grating == "GR150C" else (across, along)
     ra, dec = wcs.all_pix2world(x, y, 0)
     return float(ra), float(dec), STAR_MAGNITUDE[spec.contamination]
@@ -98,16 +107,24 @@ def footprint(spec: Exposure, npix: int) -> str:
 
 
 def _dither(rng: np.random.Generator, spec: Exposure, number: int) -> Exposure:
-    """A dither of a field: the pointing moved by 1 to 4 arcsec in each axis."""
-    east, north = (rng.uniform(1, 4, 2) * rng.choice([-1, 1], 2) / 3600).tolist()
+    """A dither of a field: places of a pattern are about as far from each other as its size."""
+    radius, angle = 0.5 * math.sqrt(number) * spec.pattern, 2.4 * number  # the golden angle
+    scatter = rng.normal(0, 0.1 * spec.pattern, 2)
+    east, north = radius * np.array([math.sin(angle), math.cos(angle)]) + scatter
     return replace(
         spec,
         dither=number,
-        ra=(spec.field_ra + east / math.cos(math.radians(spec.field_dec))) % 360,
-        dec=spec.field_dec + north,
+        ra=float(spec.field_ra + east / 3600 / math.cos(math.radians(spec.field_dec))) % 360,
+        dec=float(spec.field_dec + north / 3600),
         date=spec.date + 0.03 * number,
         sky_level=spec.sky_level * rng.uniform(0.97, 1.03),
     )
+
+
+def _pattern(rng: np.random.Generator, field: int) -> float:
+    """Size of the dither pattern of a field, arcsec."""
+    prime, parallel = rng.choice(PATTERNS, p=PATTERN_SHARES), rng.uniform(*PARALLEL_PATTERN)
+    return float(prime if field % PARALLEL_EVERY else parallel)
 
 
 def _fields(
@@ -142,6 +159,7 @@ def _fields(
             roll=rng.uniform(0, 360),
             date=rng.uniform(59800, 60600),
             program=program,
+            pattern=_pattern(rng, field),
         )
         exposures += [_dither(rng, base, dither) for dither in range(1, number + 1)]
     return exposures
@@ -203,9 +221,10 @@ def accuracy_exposures(
     seed: int,
     grating: str,
     filter_name: str,
-    fields: int = 6,
-    dithers: int = 4,
+    fields: int = 8,
+    dithers: int = 3,
     contaminated: bool = False,
+    effects: Iterable[str] = (),
 ) -> list[Exposure]:
     """Exposures to measure the accuracy with: levels 0.2 to 1.5 DN/s, 300 to 1500 s.
 
@@ -218,6 +237,9 @@ def accuracy_exposures(
     contaminated : bool
         Whether to add one exposure of each kind in `CONTAMINATIONS`; the clean ones stay the
         same.
+    effects : iterable of str
+        Names in `demo.effects.EFFECTS` to switch on. The exposures of a field of starlight, and of
+        one with a strong light saber, have that as their contamination; all others stay clean.
 
     Returns
     -------
@@ -225,5 +247,7 @@ def accuracy_exposures(
     """
     rng = np.random.default_rng([seed, 11])
     combination = grating, filter_name
-    clean = _fields(rng, combination, 90011, [dithers] * fields, (0.2, 1.5), (300, 1500))
-    return clean + (_contaminated(rng, clean, CONTAMINATIONS) if contaminated else [])
+    exposures = _fields(rng, combination, 90011, [dithers] * fields, (0.2, 1.5), (300, 1500))
+    if contaminated:
+        exposures += _contaminated(rng, exposures, CONTAMINATIONS)
+    return with_effects(exposures, effects, seed)

@@ -179,9 +179,7 @@ def order_fractions(filter_name: str) -> dict[int, float]:
     return {order: light.sum() for order, (_, light) in _order_responses(filter_name).items()}
 
 
-def trace_samples(
-    grating: str, filter_name: str, npix: int, rotation: float = 0.0
-) -> np.ndarray:
+def trace_samples(grating: str, filter_name: str, npix: int, rotation: float = 0.0) -> np.ndarray:
     """How the light of a point source is spread over the detector.
 
     Parameters
@@ -289,9 +287,7 @@ def disperse(
         return image[inner, inner].copy()
     if grating == "GR150R":
         image, sloped = image.T, None if sloped is None else sloped.T
-    shape, flat, slope = _trace_transforms(
-        grating, filter_name, npix, rotation, image.dtype.name
-    )
+    shape, flat, slope = _trace_transforms(grating, filter_name, npix, rotation, image.dtype.name)
     spectrum = scipy.fft.rfft2(image, shape) * flat
     if sloped is not None:
         spectrum += scipy.fft.rfft2(sloped, shape) * slope

@@ -26,6 +26,7 @@ SPIKE_FRACTION, SPIKE_WIDTH, SPIKE_SCALE = 0.04, 0.8, 4.0  # of the flux; pixels
 SPIKE_FLUX = 100.0  # DN/s; spikes of fainter stars are lost in the noise
 STAMP_EDGE = 5e-5  # DN/s per pixel at which stamps end: 0.01 % of a typical sky
 LARGEST_STAMP = 48  # half-width in pixels; larger stamps are drawn one at a time
+WIDE_DISC = 20.0  # pixels; discs with a larger radius do not feel the size of the pixels
 BATCH_PIXELS = 400_000
 
 
@@ -68,6 +69,17 @@ def pointing_wcs(ra: float, dec: float, roll: float, npix: int) -> WCS:
     cos, sin = np.cos(np.radians(roll)), np.sin(np.radians(roll))
     wcs.wcs.pc = np.array([[-cos, sin], [sin, cos]]) @ PIXEL_MATRIX / PIXEL_SCALE
     return wcs
+
+
+def distorted(x: np.ndarray, y: np.ndarray, npix: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions in pixels with the distortion of the optics, which a linear projection lacks.
+
+    The scale changes over the field by 0.3 % from the centre to a corner (SIAF): a dither of 100
+    pixels moves sources there by up to 0.3 pixels more or less.
+    """
+    u, v = ((axis - (npix - 1) / 2) / (npix / 2) for axis in (x, y))
+    bend = 0.0005 * npix / 2
+    return x + bend * (2 * u**2 + u * v), y + bend * (u * v + 2 * v**2)
 
 
 def _magnitudes(rng: np.random.Generator, count: int, knots: tuple) -> np.ndarray:
@@ -188,10 +200,16 @@ def _galaxy_profile(
     """Exponential discs, widened by the point spread function, DN/s per pixel."""
     cos, sin = np.cos(angle), np.sin(angle)
     soft2 = CORE_SIGMA**2 + 1 / 12  # variance of the core and of the pixel
-    major = (dx * cos + dy * sin) ** 2 / (radius**2 + soft2)
-    minor = (dy * cos - dx * sin) ** 2 / ((radius * axis_ratio) ** 2 + soft2)
-    light = np.exp(-1.678 * np.sqrt(major + minor + soft2 / (radius**2 + soft2)))
-    return flux * light / light.sum(axis=(-2, -1), keepdims=True)
+    major2, minor2 = radius**2 + soft2, (radius * axis_ratio) ** 2 + soft2
+    major = (dx * cos + dy * sin) ** 2 / major2
+    minor = (dy * cos - dx * sin) ** 2 / minor2
+    centre = soft2 / major2
+    light = np.exp(-1.678 * np.sqrt(major + minor + centre))
+    # The stamp of a large one may be cut by the edge of the field; its integral is not.
+    depth = 1.678 * np.sqrt(centre)
+    integral = 2 * np.pi * np.sqrt(major2 * minor2) * (1 + depth) * np.exp(-depth) / 1.678**2
+    total = np.where(radius > WIDE_DISC, integral, light.sum(axis=(-2, -1), keepdims=True))
+    return flux * light / total
 
 
 def _stamp_half_widths(sources: Sources, edge: float) -> np.ndarray:
@@ -290,6 +308,7 @@ def emission_lines(
     mirror: np.ndarray,
     combination: tuple[str, str],
     npix: int,
+    rotation: float = 0.0,
 ) -> np.ndarray:
     """First-order images of the emission lines of the sources.
 
@@ -304,6 +323,8 @@ def emission_lines(
         Grism and blocking filter.
     npix : int
         Side of the detector in pixels.
+    rotation : float
+        Angle, in deg, by which the grism is turned.
 
     Returns
     -------
@@ -311,7 +332,7 @@ def emission_lines(
         DN/s on the detector.
     """
     margin = field_margin(npix)
-    samples = trace_samples(*combination, npix)
+    samples = trace_samples(*combination, npix, rotation)
     along, across, wavelength, fraction, _ = samples[:, samples[4] == 1]
     order = np.argsort(wavelength)
     shift_x = np.interp(sources.line_wavelength, wavelength[order], along[order])
