@@ -15,6 +15,8 @@ import numpy as np
 if TYPE_CHECKING:
     from demo.exposures import Exposure
 
+PLAIN_COLOUR = 0.04  # spread of the exponent of the sky's spectrum in an archive without effects
+
 # What the subtraction of the dark leaves, DN/s: a mean of the archive, and the scatter around it.
 # As large as a few per cent of the darkest sky, which is 0.2 DN/s.
 PEDESTAL_RANGE = (0.005, 0.02)
@@ -27,9 +29,9 @@ ROW_JUMPS = 30
 COMMON_NOISE = (0.0, 0.5, 0.9)
 # The grism wheel stops within 0.1 to 0.2 deg of its reference (GRISMCONF V5, FWCPOS).
 ROTATION = 0.12  # deg, standard deviation
-# Spread of the spectral slope of the sky, over the spread of a plain archive. No measurement is
-# published; +-0.25 is the change from dust that is seen near the sun to dust that is seen far off.
-COLOUR_FACTOR = 0.125 / 0.04
+# Spread of the exponent of the sky's spectrum. No measurement is published for WFSS; dust of other
+# elongations and latitudes differs by about so much in the near infrared.
+COLOUR = 0.25
 # Scattered light from a star outside the field, known as the light saber (JDox, NIRISS known
 # issues): in a part of the exposures weak, in one field strong. Peak, relative to the sky.
 WEAK_SABER, WEAK_SABER_SHARE = (0.01, 0.02), 0.4
@@ -144,7 +146,7 @@ CHANGES = {
     "common 1/f noise": _each(lambda rng: {"common_noise": float(rng.choice(COMMON_NOISE))}),
     "grism rotation": _each(lambda rng: {"rotation": float(rng.normal(0, ROTATION))}),
     "colour": lambda _, exposures: [
-        replace(spec, sky_colour=spec.sky_colour * COLOUR_FACTOR) for spec in exposures
+        replace(spec, sky_colour=spec.sky_colour * COLOUR / PLAIN_COLOUR) for spec in exposures
     ],
     "light saber": _light_saber,
     "extended sources": _extended_sources,

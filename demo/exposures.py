@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from demo import detector, optics, scene
-from demo.effects import NO_EFFECTS, Effects, with_effects
+from demo.effects import NO_EFFECTS, PLAIN_COLOUR, Effects, with_effects
 
 COMBINATIONS = (("GR150C", "F115W"), ("GR150R", "F115W"))
 # Kinds of contamination: those by a star, with its magnitude, and the others.
@@ -151,7 +151,7 @@ def _fields(
             dither=0,
             exposure_time=round(groups * detector.GROUP_TIME["NIS"], 3),
             sky_level=float(level),
-            sky_colour=rng.normal(0, 0.04),
+            sky_colour=rng.normal(0, PLAIN_COLOUR),
             ra=ra,
             dec=dec,
             field_ra=ra,

@@ -86,7 +86,8 @@ def starlight(
     x, y = u[np.newaxis, :], u[:, np.newaxis]
     slope_x, slope_y, bend = rng.uniform(-0.25, 0.25, 3)
     smooth = 1 + slope_x * x + slope_y * y + bend * (x**2 + y**2 - 2 / 3)
-    stars = rng.standard_gamma(rng.poisson(STARS_PER_PIXEL * smooth)) / STARS_PER_PIXEL
+    density = STARS_PER_PIXEL / frame_scale(npix)  # shorter traces average over fewer pixels
+    stars = rng.standard_gamma(rng.poisson(density * smooth)) / density
     stars = gaussian_filter(stars.astype(np.float32), CORE_SIGMA)
     light = level * ((1 - LUMPY_SHARE) * smooth + LUMPY_SHARE * stars)
     moved = shift(light, offset[::-1], order=1, mode="nearest")

@@ -156,11 +156,17 @@ def _zodiacal_light(wavelength: np.ndarray) -> np.ndarray:
     return np.exp(np.interp(np.log(wavelength), known, brightness))
 
 
+def _band(filter_name: str) -> tuple[float, float]:
+    """First and last wavelength that a filter passes, um."""
+    table = traces.SENSITIVITY[traces.WIDE_FILTER[filter_name]]
+    return traces.MEDIUM_BAND.get(filter_name, (table[0][0], table[-1][0]))
+
+
 def _order_responses(filter_name: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Of each order, wavelengths (um) and the light of the sky there (1 summed over the orders)."""
     wide = traces.WIDE_FILTER[filter_name]
     known, *sensitivities = np.array(traces.SENSITIVITY[wide]).T
-    blue, red = traces.MEDIUM_BAND.get(filter_name, (known[0], known[-1]))
+    blue, red = _band(filter_name)
     lines = traces.TRACES["GR150C"][wide]
     responses = {}
     for order, sensitivity in zip(traces.ORDERS, sensitivities, strict=True):
@@ -344,7 +350,8 @@ def sky_background(
     npix : int
         Side of the detector in pixels.
     colour : float
-        Slope of the sky's spectrum: 0.1 makes the red end 10 % brighter than the middle.
+        Exponent by which the sky's spectrum, as a power law in wavelength, differs from that of
+        `demo.traces.ZODIACAL_LIGHT`.
     instrument : int
         Seed of the mirror's individual features.
     clean : bool
@@ -357,8 +364,9 @@ def sky_background(
     ndarray, float64, shape (npix, npix)
         Background with median 1 over the pixels that are not reference pixels.
     """
-    grey, slope = _sky_components(grating, filter_name, npix, instrument, clean, rotation)
-    background = grey + colour * slope
+    grey, sloped = _sky_components(grating, filter_name, npix, instrument, clean, rotation)
+    blue, red = _band(filter_name)
+    background = grey + 0.5 * math.log(red / blue) * colour * sloped
     return background / np.median(science_pixels(background))
 
 
