@@ -146,7 +146,7 @@ def light_on_detector(
     if spec.contamination == "scattered light":
         light += detector.scattered_light(own, npix, spec.sky_level)
     if effects.light_saber:
-        features = np.random.default_rng([instrument, 8])
+        features = np.random.default_rng([seed, 8])
         own = np.random.default_rng([seed, spec.program, spec.field, spec.dither, 6])
         peak = np.float32(effects.light_saber * spec.sky_level)
         light += peak * detector.light_saber(features, own, npix)

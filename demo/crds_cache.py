@@ -68,7 +68,7 @@ def official_background(
     """
     rng = np.random.default_rng([instrument, 30])
     background = optics.sky_background(
-        grating, filter_name, npix, 0.1, instrument=instrument, clean=True
+        grating, filter_name, npix, 0.8, instrument=instrument, clean=True
     )
     shift = max(round(5 * frame_scale(npix)), 1)
     axis = 1 if grating == "GR150C" else 0

@@ -14,7 +14,9 @@ from demo.optics import DEFAULT_INSTRUMENT, FULL_FRAME, REFERENCE_BORDER
 EPOCHS = (60135.0, 60584.0)  # MJD of 2023-07-10 and 2024-10-01
 NUMBERS = (75122, 53051, 36450)
 UNFLAGGED = 1 / 3
-BAD_RANGE = (0.01, 3.0)  # DN/s, of a dark excess: from the noise of a deep exposure on
+# Dark excess, DN/s: from the noise of a deep exposure on. The number of pixels with more than some
+# excess falls as its inverse, about as the hot pixels of infrared detectors do.
+BAD_RANGE = (0.01, 3.0)
 GROUPED = 0.04  # of them have neighbours that are bad as well: a fifth of the maps' pixels
 NEIGHBOUR = 0.2  # of the excess: what a hot pixel does to its neighbours
 EXCESS_FRACTION = 0.005  # of all pixels
@@ -45,7 +47,7 @@ def bad_pixels(npix: int, instrument: int = DEFAULT_INSTRUMENT) -> BadPixels:
     y, x = rng.integers(REFERENCE_BORDER, npix - REFERENCE_BORDER, (2, kind.size))
     day = rng.uniform(*EPOCHS, kind.size)
     since, until = np.where(kind == 2, day, -np.inf), np.where(kind == 1, day, np.inf)
-    dark = np.exp(rng.uniform(*np.log(BAD_RANGE), kind.size))
+    dark = 1 / rng.uniform(1 / BAD_RANGE[1], 1 / BAD_RANGE[0], kind.size)
     flagged = rng.random(kind.size) >= UNFLAGGED
     pixels = BadPixels(y, x, dark, since, until, flagged)
     chosen = rng.random(kind.size) < GROUPED

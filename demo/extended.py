@@ -15,7 +15,10 @@ GALAXY_RADIUS = (5.0, 20.0)  # arcsec, half-light
 GALAXY_MAGNITUDE = (15.0, 18.0)  # AB
 CLUSTER_RADIUS = (20.0, 40.0)  # arcsec, half-light
 LUMPY_SHARE = 0.3  # of the starlight is in single faint stars,
-STARS_PER_PIXEL = 0.3  # which are too many to be told apart
+STARS_PER_PIXEL = 10.0  # which are too many to be told apart, or to be found by any mask
+# Over half of the field: less, and the light cannot be told from zodiacal light by its shape; more,
+# and it is easily found.
+GRADIENT = (0.03, 0.12)
 
 
 def large_sources(
@@ -84,7 +87,7 @@ def starlight(
     size = npix + 2 * (field_margin(npix) + pad)
     u = np.linspace(-1, 1, size, dtype=np.float32)
     x, y = u[np.newaxis, :], u[:, np.newaxis]
-    slope_x, slope_y, bend = rng.uniform(-0.25, 0.25, 3)
+    slope_x, slope_y, bend = rng.uniform(*GRADIENT, 3) * rng.choice([-1, 1], 3)
     smooth = 1 + slope_x * x + slope_y * y + bend * (x**2 + y**2 - 2 / 3)
     density = STARS_PER_PIXEL / frame_scale(npix)  # shorter traces average over fewer pixels
     stars = rng.standard_gamma(rng.poisson(density * smooth)) / density
