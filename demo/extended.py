@@ -15,7 +15,7 @@ GALAXY_RADIUS = (5.0, 20.0)  # arcsec, half-light
 GALAXY_MAGNITUDE = (15.0, 18.0)  # AB
 CLUSTER_RADIUS = (20.0, 40.0)  # arcsec, half-light
 LUMPY_SHARE = 0.3  # of the starlight is in single faint stars,
-STARS_PER_PIXEL = 10.0  # which are too many to be told apart, or to be found by any mask
+STARS_PER_PIXEL = 30.0  # which are too many to be told apart, or to be found by any mask
 # Over half of the field: less, and the light cannot be told from zodiacal light by its shape; more,
 # and it is easily found.
 GRADIENT = (0.03, 0.12)

@@ -228,9 +228,9 @@ def test_starlight_is_bright_smooth_and_fixed_on_the_sky(plain):
     # At the same pointing, another exposure shows the same stars.
     again = light(changed(replace(plain, dither=2), starlight=2.0), npix)
     np.testing.assert_allclose(again - light(replace(plain, dither=2), npix), extra, atol=1e-5)
-    # No single star stands out.
+    # No single star stands out; the spots of the mirror do.
     detail = (extra - 0.5 * (np.roll(extra, 3, axis=0) + np.roll(extra, -3, axis=0)))[8:-8]
-    assert np.abs(detail).max() < 8 * detail.std() < 0.8 * np.median(extra)
+    assert np.percentile(np.abs(detail), 95) < 0.02 * np.median(extra)
 
 
 def test_bad_pixels_have_the_density_of_the_real_maps():
