@@ -1,8 +1,10 @@
 """Numbers of NIRISS in flight: the pick-off mirror, the traces, the response of the orders.
 
 Traces and mirror are those of the NIRISS team's GRISMCONF V5 (2024, valid from 2022 on), evaluated
-at the centre of the detector: over the field, they change by less than 3 pixels. The response of
-the orders is of the sensitivities in the public calculator data of the instrument, in coarse steps.
+at the centre of the detector. Over the field, traces move by up to 5 pixels along the dispersion,
+and across it by up to 3 in the first and zeroth order and by up to 31 in the faint ones; that is
+left out, so that the optics stay a convolution. The response of the orders is of the sensitivities
+in the public calculator data of the instrument, in coarse steps.
 """
 
 # Corners of the pick-off mirror in detector pixels, counterclockwise (POMX, POMY of F115W and
