@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import settings as hypothesis_settings
 
+from tests.script_server import python
 from wfssbkg.config import read
 from wfssbkg.layout import Combination, Folder
 
@@ -23,9 +22,9 @@ NPIX = 256
 SCRIPTS = ("queryData.py", "makeMask.py", "makeBackgrounds.py", "finalizeBackgrounds.py")
 NAMES = ("GR150C-F115W", "GR150R-F115W")
 
-# Settings for frames of an eighth of the real size, in units of pixels, and a little less masked
-# than elsewhere: the sources of the crowded exposure fill 39 % of such a frame, its neighbours' 3 %.
-# The truth is the sky before 1/f noise is cleaned, which stage 1 did to one exposure of the demo.
+# Settings for frames of an eighth of the real size: lengths in pixels, and a smaller masked
+# fraction than 0.4, since the crowded exposure has 0.39 in such a frame, and all others less than
+# 0.05. The truth is the sky before 1/f noise is cleaned, which stage 1 did to one exposure.
 SMALL_FRAME = {
     "mask": {"background_box": 32, "flicker_noise": "uncleaned"},
     "combine": {
@@ -72,14 +71,10 @@ class Archive:
 
     def run(self, script, config, *options, **changes):
         """Run a script as a user would, from a folder of its own."""
-        return subprocess.run(
-            [sys.executable, str(ROOT / script), "--config", str(config), *options],
-            env=self.environment(**changes),
-            cwd=config.parent,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        return python(
+            ROOT / script, "--config", config, *options,
+            cwd=config.parent, env=self.environment(**changes),
+        )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -1,8 +1,6 @@
 """Direct images, and filters that are not recommended, through the four scripts."""
 
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from stdatamodels.jwst.datamodels import WfssBkgModel, dqflags
 from demo import score
 from demo.exposures import demo_exposures
 from tests.conftest import SCRIPTS, Archive, served
+from tests.script_server import python
 from wfssbkg import detector
 from wfssbkg.config import read
 from wfssbkg.files import exposure_table
@@ -129,10 +128,9 @@ def test_pipeline_subtracts_the_background_of_direct_images(finished, tmp_path):
     table = exposure_table.read(folder.table)
     row = table[table["status"] == exposure_table.ACCEPTED][0]
     name = row["productFilename"]
-    done = subprocess.run(
-        [sys.executable, "-c", SUBTRACT, *map(str, (folder.rate(name), folder.masked(name))),
-         str(folder.finished_unflat)],
-        env=finished.archive.environment(), cwd=tmp_path, capture_output=True, text=True,
+    done = python(
+        "-c", SUBTRACT, folder.rate(name), folder.masked(name), folder.finished_unflat,
+        env=finished.archive.environment(), cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.strip().splitlines()[-1])

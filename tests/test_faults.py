@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
 from tests.conftest import NAMES, ROOT
+from tests.script_server import python
 from wfssbkg import config, detector, pipeline
 from wfssbkg.combine import background, selection
 from wfssbkg.errors import StepError
@@ -213,9 +212,9 @@ def test_a_rate_file_cut_at_any_byte_does_not_pass(finished, tmp_path):
 
 def fuzz(archive, rate_file, folder, number, seed, *options):
     """The results of tests/fuzz.py, which must end by itself."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz", rate_file, folder, str(number), str(seed), *options],
-        env=archive.environment(), cwd=ROOT, capture_output=True, text=True, timeout=1800,
+    done = python(
+        "-m", "tests.fuzz", rate_file, folder, number, seed, *options,
+        env=archive.environment(), cwd=ROOT, timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-500:] + done.stderr[-3000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -264,10 +263,9 @@ def test_a_flat_field_that_is_late_costs_no_exposure(finished, archive, tmp_path
     late = str(tmp_path / "late.fits") if arrives else "nowhere"
     config_file = archive.config(tmp_path, gratings=["GR150C"])
     folder_of(config_file).path.mkdir(parents=True)
-    command = [config_file, late, flat, first, broken, second, other]
-    done = subprocess.run(
-        [sys.executable, "-c", SECOND_TRY, *map(str, command)], cwd=ROOT,
-        env=archive.environment(CRDS_PATH=str(cache)), capture_output=True, text=True,
+    done = python(
+        "-c", SECOND_TRY, config_file, late, flat, first, broken, second, other,
+        env=archive.environment(CRDS_PATH=str(cache)), cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     order = (second, other, first) if arrives else (first, second, other)

@@ -1,8 +1,6 @@
 """The finished files in the real JWST pipeline and CRDS, on simulated exposures."""
 
 import json
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from demo import crds_cache, subarrays
 from demo.exposures import Exposure
 from interop import pipeline
 from tests.conftest import NAMES, ROOT, SCRIPTS, Archive
+from tests.script_server import python
 from wfssbkg import layout
 from wfssbkg.config import RECOMMENDED_FILTERS
 
@@ -56,9 +55,9 @@ def subtracted(archive, finished, tmp_path_factory):
 def subtract(archive, folder, rates):
     """Run the step on the exposures of a combination."""
     own = [path for path, spec in rates.items() if spec.combination == str(folder.combination)]
-    done = subprocess.run(
-        [sys.executable, "-m", "interop.pipeline", folder.finished_unflat, *own],
-        env=archive.environment(), cwd=ROOT, capture_output=True, text=True, timeout=120,
+    done = python(
+        "-m", "interop.pipeline", folder.finished_unflat, *own,
+        env=archive.environment(), cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     truth = fits.getdata(archive.folder / "truth" / f"{folder.combination}.fits", "SCI")
@@ -150,10 +149,7 @@ def all_combinations(tmp_path_factory):
 def test_crds_certifies_every_default_combination_without_a_warning(all_combinations):
     archive, files = all_combinations
     assert len(files) == 6
-    done = subprocess.run(
-        [sys.executable, "-m", "crds.certify", *files],
-        env=archive.environment(), capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    done = python("-m", "crds.certify", *files, env=archive.environment(), cwd=ROOT)
     told = done.stdout + done.stderr
     assert done.returncode == 0, told
     assert told.count("conforms to FITS standards") == 6, told

@@ -1,8 +1,6 @@
 """Reference files for an exposure, in the CRDS context in which it was flat-fielded."""
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,11 +9,12 @@ from astropy.io import fits
 from demo import archive, crds_cache
 from tests import small
 from tests.conftest import ROOT
+from tests.script_server import python
 
 NPIX = 128
 FORMER, CURRENT = "jwst_9001.pmap", "jwst_9002.pmap"
 
-# It runs in a process of its own, since crds reads its environment when it is imported.
+# It runs in a process of its own, since crds remembers what it has read of a cache.
 QUERY = """
 import sys
 from pathlib import Path
@@ -85,12 +84,9 @@ def query(cache, tmp_path):
             exposures.append(
                 small.masked_exposure(place, spec.filename, sky, 0.01, header=header).masked
             )
-        command = [which, tmp_path, *exposures]
         kept = {key: value for key, value in os.environ.items() if not key.startswith("CRDS_")}
-        return subprocess.run(
-            [sys.executable, "-c", QUERY, *map(str, command)], cwd=ROOT,
-            env=kept | crds_cache.environment(cache), capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+        environment = kept | crds_cache.environment(cache)
+        return python("-c", QUERY, which, tmp_path, *exposures, cwd=ROOT, env=environment)
 
     return asked
 

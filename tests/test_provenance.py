@@ -1,8 +1,6 @@
 """What a finished file tells about how it was made, and making it again from that alone."""
 
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ from astropy.table import Table
 
 from tests import small
 from tests.conftest import NAMES, ROOT, SCRIPTS, Archive
+from tests.script_server import python
 from wfssbkg import provenance
 from wfssbkg.config import read
 from wfssbkg.files import combined_background, exposure_table, masked_exposure, reference_file
@@ -20,10 +19,7 @@ from wfssbkg.layout import Combination
 
 
 def rebuild_command(path):
-    return subprocess.run(
-        [sys.executable, "-m", "wfssbkg.provenance", str(path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    return python("-m", "wfssbkg.provenance", path, cwd=ROOT)
 
 
 def move_on(crds):

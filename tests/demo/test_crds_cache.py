@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from astropy.io import fits
 from stdatamodels.jwst import datamodels
 
 from demo import archive, crds_cache, detector, optics
+from tests.script_server import python
 
 NPIX = 128
 COMBINATIONS = (("GR150C", "F115W"), ("GR150R", "F200W"))
@@ -52,14 +51,7 @@ def run_pipeline(cache, folder, spec, **environment):
     path, result = folder / spec.filename, folder / "flat_fielded.fits"
     archive.simulate_exposure(spec, NPIX, seed=1).save(path)
     kept = {key: value for key, value in os.environ.items() if not key.startswith("CRDS_")}
-    done = subprocess.run(
-        [sys.executable, "-c", PIPELINE, str(path), str(result)],
-        env=kept | environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = python("-c", PIPELINE, path, result, env=kept | environment, cwd=folder)
     assert done.returncode == 0, done.stderr
     return path, result, json.loads(done.stdout.strip().splitlines()[-1])
 

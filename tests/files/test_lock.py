@@ -24,8 +24,10 @@ def holder(tmp_path):
     """Another process, which holds the lock of a folder, and the lock file."""
     path = tmp_path / "GR150C-F115W" / ".lock"
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True,
+        # In the background of a shell, tests inherit that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     assert process.stdout.readline() == "held\n"
     yield process, path
     process.kill()

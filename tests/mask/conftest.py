@@ -1,9 +1,6 @@
-"""Small archives of one combination, and one process that runs all scripts on them."""
+"""Small archives of one combination, and what runs scripts on them."""
 
-import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -11,7 +8,7 @@ import pytest
 from demo import archive as simulator
 from demo import crds_cache
 from demo.exposures import accuracy_exposures
-from tests.conftest import ROOT, Archive
+from tests.conftest import Archive
 from wfssbkg.layout import Combination, Folder
 
 NPIX, NUMBER = 128, 4
@@ -25,23 +22,6 @@ SMALL = {
     "compute": {"workers": 1},
 }
 
-# The libraries are loaded once for all scripts, which takes longer than what they do here.
-DRIVER = """
-import contextlib, io, json, os, runpy, sys
-
-answers = sys.stdout
-for line in sys.stdin:
-    sys.argv, changes = json.loads(line)
-    os.environ.update(changes)
-    said, status = io.StringIO(), 0
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        try:
-            runpy.run_path(sys.argv[0], run_name="__main__")
-        except SystemExit as end:
-            status = end.code
-    print(json.dumps([status, said.getvalue()]), file=answers, flush=True)
-"""
-
 
 def exposures(cleaned):
     """Some exposures, the first of which stage 1 cleaned."""
@@ -53,24 +33,9 @@ def exposures(cleaned):
 
 
 @pytest.fixture(scope="session")
-def driver(tmp_path_factory):
-    """Runs a script with arguments and changes to the environment: exit status, what it said."""
-    place = tmp_path_factory.mktemp("driver")
-    cache = crds_cache.build_cache(place / "crds", NPIX, [PAIR])
-    with (place / "errors.txt").open("w") as errors, subprocess.Popen(
-        [sys.executable, "-c", DRIVER], cwd=ROOT, text=True, stderr=errors,
-        env=Archive(place, cache, NOWHERE).environment(),
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    ) as process:  # fmt: skip
-
-        def run(*arguments, **changes):
-            environment = crds_cache.environment(cache) | changes
-            process.stdin.write(json.dumps([[*map(str, arguments)], environment]) + "\n")
-            process.stdin.flush()
-            return json.loads(process.stdout.readline())
-
-        yield run
-        process.stdin.close()
+def cache(tmp_path_factory):
+    """The folder of the CRDS cache that scripts use, if a test has none of its own."""
+    return crds_cache.build_cache(tmp_path_factory.mktemp("crds"), NPIX, [PAIR])
 
 
 @pytest.fixture(scope="session")
@@ -89,22 +54,23 @@ def place(tmp_path):
 
 
 @pytest.fixture
-def scripts(driver, archives, place, tmp_path):
+def scripts(cache, archives, place, tmp_path):
     """Runs scripts on an archive; what the last one said."""
 
     def run(rates, *names, status=0, environment=None, options=(), **mask):
         source = archives / rates if isinstance(rates, str) else rates
         query = {"source": str(source), "gaia_g_limit": None}
         mask = {"background_box": 16, "flicker_noise": "auto"} | mask
-        config = Archive(source, source, NOWHERE).config(tmp_path, **SMALL, query=query, mask=mask)
+        archive = Archive(source, cache, NOWHERE)
+        config = archive.config(tmp_path, **SMALL, query=query, mask=mask)
         if names != ("queryData.py",) and not place.table.exists():
             names = ("queryData.py", *names)
         for name in names:
             last = name == names[-1]
-            arguments = "--config", config, *(options if last else ())
-            code, said = driver(ROOT / name, *arguments, **(environment or {}))
+            done = archive.run(name, config, *(options if last else ()), **(environment or {}))
+            said = done.stdout + done.stderr
             assert "Traceback" not in said, said
-            assert code == (status if last else 0), said
+            assert done.returncode == (status if last else 0), said
         return said
 
     return run

@@ -19,6 +19,7 @@ from demo.server import Fault
 from tests import small
 from tests.demo.test_server import keyword_row, rate_name, star, tiny_archive, write_rate
 from tests.query.test_archive import square
+from tests.script_server import python
 from wfssbkg.files import exposure_table, up_to_date
 from wfssbkg.layout import Combination, Folder
 
@@ -58,11 +59,11 @@ class User:
 
     def run(self, *options, status=0):
         """What the script said; it must end with `status` and without a traceback."""
-        script = self.start(*options)
-        output, errors = script.communicate(timeout=300)
-        assert script.returncode == status, output + errors
-        assert "Traceback" not in errors
-        return output, errors
+        script = ROOT / "queryData.py"
+        done = python(script, "--config", "config.yaml", *options, cwd=self.home)
+        assert done.returncode == status, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout, done.stderr
 
     def folder(self, name=NAMES[0]):
         combination = Combination(*name.split("-"))
