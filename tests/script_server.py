@@ -137,8 +137,21 @@ def load():
     before = set(os.environ)
     for library in LIBRARIES:
         importlib.import_module(library)
+    read_schemas()
     gc.freeze()  # pages that garbage collection does not write to stay shared
     return {key: value for key, value in os.environ.items() if key not in before}
+
+
+def read_schemas():
+    """Let stdatamodels read its schemas and load its extensions, as with the first file of any."""
+    from stdatamodels.jwst import datamodels
+
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in (datamodels.ImageModel, datamodels.FlatModel, datamodels.WfssBkgModel):
+            path = Path(folder) / "file.fits"
+            with kind((4, 4)) as model:
+                model.save(path)
+            datamodels.open(path).close()
 
 
 def serve(channel, added):

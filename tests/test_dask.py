@@ -26,10 +26,17 @@ DASK = str(Path(sys.executable).with_name("dask"))
 
 @dataclass
 class Cluster:
-    """The address of the scheduler, and the processes of its two workers."""
+    """The folder of a cluster, the address of its scheduler, and the processes of its workers."""
 
+    folder: Path
     address: str
     workers: list[subprocess.Popen]
+
+    def fill(self):
+        """Start workers until there are two."""
+        command = ("worker", self.address, "--nworkers", "1", "--nthreads", "1", "--no-dashboard")
+        while len(self.workers) < 2:
+            self.workers.append(start(self.folder, *command))
 
 
 def start(folder, *command):
@@ -41,21 +48,22 @@ def start(folder, *command):
         )
 
 
-@contextlib.contextmanager
-def cluster(folder):
+@pytest.fixture(scope="module")
+def dask(tmp_path_factory):
+    """A cluster with two workers."""
+    folder = tmp_path_factory.mktemp("dask")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = f"tcp://127.0.0.1:{port}"
     host = ("--host", "127.0.0.1")
-    processes = [start(folder, "scheduler", *host, "--port", str(port), "--no-dashboard")]
+    scheduler = start(folder, "scheduler", *host, "--port", str(port), "--no-dashboard")
+    cluster = Cluster(folder, address, [])
     try:
-        for _ in range(2):
-            command = ("worker", address, "--nworkers", "1", "--nthreads", "1", "--no-dashboard")
-            processes.append(start(folder, *command))
-        yield Cluster(address, processes[1:])
+        cluster.fill()
+        yield cluster
     finally:
-        for process in processes:
+        for process in (scheduler, *cluster.workers):
             end(process)
 
 
@@ -64,12 +72,6 @@ def end(process):
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-@pytest.fixture(scope="module")
-def dask(tmp_path_factory):
-    with cluster(tmp_path_factory.mktemp("dask")) as started:
-        yield started
 
 
 def local_copy(finished, archive, tmp_path, which, address):
@@ -110,26 +112,26 @@ def test_a_cluster_gives_the_same_to_the_last_bit(finished, archive, dask, tmp_p
 
 
 @pytest.mark.parametrize("moment", ["*_masked.fits", ".wfssbkg.work.*_refined.fits"])
-def test_a_worker_that_is_killed_changes_nothing(finished, archive, tmp_path, moment):
+def test_a_worker_that_is_killed_changes_nothing(finished, archive, dask, tmp_path, moment):
     """It is killed with its nanny, which would replace it, at the first file of a kind."""
-    (tmp_path / "dask").mkdir()
-    with cluster(tmp_path / "dask") as dask:
-        config, folder = local_copy(finished, archive, tmp_path, 1, dask.address)
-        killed = False
-        for script in ("makeMask.py", "makeBackgrounds.py"):
-            process = subprocess.Popen(
-                [sys.executable, str(ROOT / script), "--config", str(config)],
-                env=archive.environment(), cwd=tmp_path, text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-            while process.poll() is None and not killed:
-                if any(folder.path.glob(moment)):
-                    end(dask.workers[0])
-                    killed = process.poll() is None
-                time.sleep(0.005)
-            output, _ = process.communicate()
-            assert process.returncode == 0, output
-        assert killed
+    config, folder = local_copy(finished, archive, tmp_path, 1, dask.address)
+    dask.fill()
+    oldest, killed = dask.workers[0], False
+    for script in ("makeMask.py", "makeBackgrounds.py"):
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / script), "--config", str(config)],
+            env=archive.environment(), cwd=tmp_path, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        while process.poll() is None and not killed:
+            if any(folder.path.glob(moment)):
+                end(oldest)
+                killed = process.poll() is None
+            time.sleep(0.005)
+        output, _ = process.communicate()
+        assert process.returncode == 0, output
+    assert killed
+    dask.workers.remove(oldest)
     assert_same(folder, finished[1][1])
 
 
