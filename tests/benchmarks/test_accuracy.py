@@ -210,10 +210,22 @@ def tiny(tmp_path_factory):
     with (
         mock.patch.dict(os.environ),
         mock.patch.dict(accuracy.SETS, {"A": TINY}, clear=True),
+        mock.patch.object(accuracy, "warm_up") as warm_up,  # only times become better by it
         contextlib.redirect_stdout(words),
     ):
         assert accuracy.main(arguments) == 0
+    warm_up.assert_called_once()
     return folder / "work", words.getvalue()
+
+
+def test_each_recipe_is_run_on_few_exposures_before_times_count():
+    (sample,) = accuracy.samples("A", 5)
+    with mock.patch.object(accuracy, "measure") as measure:
+        accuracy.warm_up(sample, accuracy.read_options(["--npix", str(SIDE)]))
+    runs = [call.args for call in measure.call_args_list]
+    assert [recipe for _, recipe, *_ in runs] == list(accuracy.RECIPES)
+    for few, *_ in runs:
+        assert few.exposures == sample.exposures[:4]
 
 
 def test_tiny_run_prints_its_table(tiny):

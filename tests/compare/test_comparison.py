@@ -1,8 +1,6 @@
 """The comparison of finished backgrounds with CRDS, and its cross-validation."""
 
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ from astropy.table import Table
 
 from benchmarks import crossvalidation as benchmark
 from demo.exposures import demo_exposures
-from tests.conftest import NAMES, ROOT, SCRIPTS, served
+from tests.conftest import NAMES, SCRIPTS, served
 from wfssbkg import layout
 from wfssbkg.combine.background import WORKER_GB
 from wfssbkg.compare import comparison
@@ -298,11 +296,8 @@ def test_its_settings_make_no_background_out_of_date(archive, finished, tmp_path
 
 
 def test_help_and_wrong_use(archive, tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / SCRIPT), "--help"], capture_output=True, text=True
-    )
-    assert "Step 5 of 5" in done.stdout
     config = archive.config(tmp_path, compare={"groups": 1})
+    assert "Step 5 of 5" in archive.run(SCRIPT, config, "--help").stdout
     done = archive.run(SCRIPT, config)
     assert done.returncode == 2
     assert "compare.groups is 1. Expected a whole number from 2 to 100, or null" in done.stderr
