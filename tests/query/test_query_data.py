@@ -460,6 +460,29 @@ def test_the_star_check_is_repeated_on_the_pointing_of_the_header(user, archive)
     assert table["star_sep"][0] == pytest.approx(0.3, abs=1e-3)
 
 
+@pytest.mark.parametrize("lost", [None, "table", "rates"])
+def test_where_mast_no_longer_tells_the_pointing_what_is_at_hand_does(user, archive, lost):
+    """A footprint at first, then no pointing, or only a target, which here is beside a star."""
+    pointing = {"RA_REF": 50.0, "DEC_REF": 0.0}
+    rows = [write(archive, number, sci=pointing) for number in (1, 2)]
+    archive.fill([row | {"s_region": square(50.0, 0.0)} for row in rows], [star(10.0, 20.0, 7.5)])
+    user.configure(gratings=["GR150C"])
+    user.run()
+    rows[0] |= {"targ_ra": 0.0, "targ_dec": 0.0}
+    archive.fill(rows, [star(10.0, 20.0, 7.5)])
+    if lost == "table":
+        user.folder().table.unlink()
+    elif lost == "rates":  # only the masked exposures and the table are left
+        for row in rows:
+            user.folder().rate(row["filename"]).unlink()
+            small.masked_exposure(user.folder(), row["filename"], np.ones((4, 4)), 0.1)
+    for _ in range(2):
+        user.run()
+        table = user.table()
+        assert list(table["status"]) == ["accepted"] * 2
+        np.testing.assert_allclose(table["ra"], [50.0] * 2, atol=1e-4)
+
+
 def test_columns_that_mast_no_longer_has_are_done_without(user, archive):
     archive.fill([write(archive, 1, pi_name="Somebody")])
     user.configure(gratings=["GR150C"], gaia_g_limit=None)

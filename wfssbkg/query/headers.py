@@ -10,7 +10,7 @@ from astropy.table import Table
 
 from wfssbkg.errors import StepError, printable
 from wfssbkg.files import exposure_table, flicker_noise
-from wfssbkg.files.exposure_table import ACCEPTED, EXCLUDED, FOOTPRINT, HEADER, REJECTED
+from wfssbkg.files.exposure_table import ACCEPTED, EXCLUDED, FOOTPRINT, HEADER, REJECTED, TARGET
 from wfssbkg.files.fits_file import opened
 from wfssbkg.layout import Folder
 
@@ -99,16 +99,29 @@ def note(table: Table, folder: Folder) -> None:
         Where the files are. Of a rate file that was removed, its masked exposure has the header.
     """
     for row in table:
-        if row["s_clnfns"] or row["status"] == EXCLUDED or not exposure_table.is_downloaded(row):
-            continue
-        rate, masked = folder.rate(row["productFilename"]), folder.masked(row["productFilename"])
-        try:
-            found = read(rate if rate.exists() else masked)
-        except StepError:  # makeMask.py will tell
-            continue
-        if not rate.exists():  # what its header tells besides is of the flat-fielding
-            found = found._replace(cal_ver="", crds_ctx="", processed="")
-        note_in(row, found)
+        if not row["s_clnfns"] and (found := _at_hand(row, folder)):
+            note_in(row, found)
+
+
+def note_pointings(table: Table, folder: Folder) -> None:
+    """As `note`, but only the pointings, of all exposures whose footprint MAST does not give."""
+    for row in table:
+        if row["pointing"] in ("", TARGET) and (found := _at_hand(row, folder)):
+            _point(row, found)
+
+
+def _at_hand(row: Table.Row, folder: Folder) -> Told | None:
+    """What the header of a downloaded file tells; None if it cannot, or does not matter."""
+    if row["status"] == EXCLUDED or not exposure_table.is_downloaded(row):
+        return None
+    rate, masked = folder.rate(row["productFilename"]), folder.masked(row["productFilename"])
+    try:
+        found = read(rate if rate.exists() else masked)
+    except StepError:  # makeMask.py will tell
+        return None
+    if not rate.exists():  # what its header tells besides is of the flat-fielding
+        found = found._replace(cal_ver="", crds_ctx="", processed="")
+    return found
 
 
 def note_in(row: MutableMapping[str, Any] | Table.Row, found: Told) -> None:
@@ -116,8 +129,13 @@ def note_in(row: MutableMapping[str, Any] | Table.Row, found: Told) -> None:
     row["s_clnfns"] = found.cleaning
     row["cal_ver"] = row["cal_ver"] or found.cal_ver
     row["crds_ctx"] = row["crds_ctx"] or found.crds_ctx
+    _point(row, found)
+    if found.processed and row["status"] in (ACCEPTED, REJECTED):
+        row["status"], row["reason"] = EXCLUDED, f"{PROCESSED}, {found.processed}"
+
+
+def _point(row: MutableMapping[str, Any] | Table.Row, found: Told) -> None:
+    """Note in the row of an exposure where its header says it points; a footprint counts more."""
     if found.pointing and row["pointing"] != FOOTPRINT:
         row["ra"], row["dec"] = found.pointing
         row["pointing"] = HEADER
-    if found.processed and row["status"] in (ACCEPTED, REJECTED):
-        row["status"], row["reason"] = EXCLUDED, f"{PROCESSED}, {found.processed}"

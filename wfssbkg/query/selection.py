@@ -162,10 +162,10 @@ def keep_results(table: Table, earlier: Table) -> Table:
     """
     Take over from an earlier exposure table what later steps wrote there.
 
-    Level, masked fraction and the like, and what the header told, stay with an exposure whose
-    version has not changed; a rejected one stays rejected, and one that was processed excluded. One
-    that failed stays so until its download is tried again. An exposure that MAST no longer lists
-    keeps its row.
+    A pointing stays unless the new row has a footprint. Level, masked fraction and the like, and
+    what the header told besides, stay with an exposure whose version has not changed; a rejected
+    one stays rejected, and one that was processed excluded. One that failed stays so until its
+    download is tried again. An exposure that MAST no longer lists keeps its row.
 
     Parameters
     ----------
@@ -183,11 +183,12 @@ def keep_results(table: Table, earlier: Table) -> Table:
     for former in earlier:
         name = former["productFilename"]
         row = rows.get(name)
+        # No version of a file points elsewhere, and a target is not where the detector looks.
+        if row and row["pointing"] != FOOTPRINT and former["pointing"] in (FOOTPRINT, HEADER):
+            row.update({column: former[column] for column in ("ra", "dec", "pointing")})
         if row and name not in newer and exposure_table.same_version(row, former):
             row.update({column: former[column] for column in _RESULTS})
             row["s_clnfns"] = row["s_clnfns"] or former["s_clnfns"]
-            if former["pointing"] == HEADER and row["pointing"] != FOOTPRINT:
-                row.update({column: former[column] for column in ("ra", "dec", "pointing")})
             processed = remote and former["reason"].startswith(headers.PROCESSED)
             stays = former["status"] in lasting or processed
             if row["status"] == ACCEPTED and stays:
