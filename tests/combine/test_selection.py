@@ -17,8 +17,9 @@ def judged(tmp_path, flags, **settings):
     for name, (box, field) in flags.items():
         bits = np.zeros((64, 128), dtype=np.uint8)
         bits[box] = SATURATED
-        pointing = {"RA_REF": 10.0 * field, "DEC_REF": 20.0, "ROLL_REF": 0.0}
-        pointing |= {"V3I_YANG": 0.57, "VPARITY": -1}
+        pointing = {"DEC_REF": 20.0, "ROLL_REF": 0.0, "V3I_YANG": 0.57, "VPARITY": -1}
+        if field is not None:
+            pointing["RA_REF"] = 10.0 * field
         small.masked_exposure(
             place, name, np.full(bits.shape, 0.5), 0.01, bits=bits, pointing=pointing
         )
@@ -42,6 +43,16 @@ def test_what_is_flagged_in_all_fields_is_no_saturated_star(tmp_path):
     flags = {name: (np.s_[20:22, 5:120], number) for number, name in enumerate("abcd")}
     fit, _ = judged(tmp_path, flags)
     assert fit == list("abcd")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_star_in_all_dithers_is_told_from_a_defect_only_by_known_pointings(tmp_path, known):
+    flags = {
+        name: (np.s_[20:22, 5:120], number if known else None) for number, name in enumerate("abcd")
+    }
+    fit, table = judged(tmp_path, flags, minimum_exposures=0)
+    assert fit == list("abcd") * known
+    assert ("115 px of its trace are saturated" in table["reason"][0]) != known
 
 
 def test_a_reason_that_rejects_many_is_named_with_its_setting(tmp_path):

@@ -130,7 +130,7 @@ def _too_saturated(
     """The exposures with a saturated trace longer than `most` px, and its length."""
     if not members:
         return
-    groups = fields.members([exposure.pointing for exposure in members])
+    groups = fields.surely_apart([exposure.pointing for exposure in members])
     shape = members[0].shape
     defects = saturation.permanent(saturated, groups, shape)
     for exposure, flagged in zip(members, saturated, strict=True):
