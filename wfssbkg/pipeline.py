@@ -95,11 +95,13 @@ def flat_field(
     Raises
     ------
     StepError
-        If the file is no sound rate file, or not of the combination, or there is no flat field
-        for it.
+        If the file is no sound rate file, was flat-fielded, or is not of the combination, or there
+        is no flat field for it.
     """
     header = rate.check(path)
     _check_belongs(header, combination)
+    if str(header.get("S_FLAT")).strip().upper() == "COMPLETE":
+        raise StepError("it is flat-fielded already (S_FLAT is COMPLETE). Expected a rate file")
     with fits_file.opened(path) as hdus:
         place = read_pointing(hdus["SCI"].header)
         known = hdus["ERR"].data > 0  # the step replaces ERR

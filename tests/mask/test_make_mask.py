@@ -1,5 +1,6 @@
 """What makeMask.py and the scripts after it make of headers and of CRDS, on small archives."""
 
+import os
 import shutil
 
 import numpy as np
@@ -89,6 +90,28 @@ def test_unusual_headers_go_through(scripts, place, own_rates):
     header, _ = masked_exposure.read_headers(place.masked(exposures(0)[0].filename))
     assert (header["TITLE"], header["NINTS"]) == (long.strip(), 3)
     assert fits.getheader(place.finished)["PEDIGREE"].startswith("INFLIGHT 202")
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [("S_FLAT", "flat-fielded (S_FLAT)"), ("S_BKDSUB", "background subtracted (S_BKDSUB)")],
+)
+def test_a_file_replaced_by_a_processed_one_is_excluded(scripts, place, own_rates, key, words):
+    """Since queryData.py, and by one with an older date, as with cp -p."""
+    scripts(own_rates, "makeMask.py")
+    first, second, *_ = sorted(own_rates.glob("*_rate.fits"))
+    fits.setval(first, key, value="complete")
+    fits.setval(second, "CAL_VER", value="9.0.0")
+    for path in (first, second):
+        os.utime(path, (1.6e9, 1.6e9))
+    said = scripts(own_rates, "makeMask.py")
+    assert f"{first.name} excluded: processed already, {words}" in said
+    assert "1 masked, 2 were masked already" in said
+    table = exposure_table.read(place.table)
+    assert list(table["status"][:2]) == [exposure_table.EXCLUDED, exposure_table.ACCEPTED]
+    assert table["cal_ver"][1] == "9.0.0"
+    said = scripts(own_rates, "queryData.py")
+    assert f"1 excluded: processed already, {words}" in said
 
 
 # ---- CRDS
@@ -186,6 +209,14 @@ def test_a_mask_for_the_pipeline_tells_how_much_sky_it_leaves(scripts, own_rates
         hdus["DQ"].data[6:] |= 1
     said = wfss_mask(scripts, own_rates, path)
     assert f"WARNING: {path.name}: the pipeline fits the background to these pixels only" in said
+
+
+def test_a_flat_fielded_file_gets_no_mask(scripts, own_rates):
+    first, second, *_ = sorted(own_rates.glob("*_rate.fits"))
+    fits.setval(first, "S_FLAT", value="COMPLETE")
+    said = wfss_mask(scripts, own_rates, first, second, status=1)
+    assert f"FAILED: {first}: it is flat-fielded already (S_FLAT is COMPLETE)" in said
+    assert f"wrote {layout.wfss_mask(second)}" in said
 
 
 def test_a_read_only_folder_gets_advice_that_fits(scripts, own_rates, tmp_path):

@@ -8,11 +8,11 @@ from typing import Any
 from astropy.io import fits
 
 from wfssbkg.errors import ConfigError, StepError, printable
-from wfssbkg.files import rate
+from wfssbkg.files import rate, rate_header
 from wfssbkg.files.exposure_table import ACCEPTED, FAILED
 from wfssbkg.files.fits_file import opened
 from wfssbkg.layout import Combination
-from wfssbkg.query import archive, headers
+from wfssbkg.query import archive
 from wfssbkg.run import progress
 
 
@@ -57,7 +57,7 @@ def search(folder: Path, combinations: Sequence[Combination]) -> archive.SearchR
         else:
             # Whatever its header says, MAST has no say in a file of the user's own.
             exposure |= {"dataURI": str(path), "status": ACCEPTED, "reason": ""}
-            headers.note_in(exposure, told)
+            rate_header.note_in(exposure, told)
             try:
                 rate.check(path)
             except StepError as error:
@@ -91,17 +91,17 @@ def _unread(others: Counter[str]) -> list[str]:
     return lines
 
 
-def _header(path: Path) -> tuple[dict[str, Any], headers.Told]:
+def _header(path: Path) -> tuple[dict[str, Any], rate_header.Told]:
     """The header of a rate file as a row of MAST's keyword service, and what it tells besides."""
     with opened(path) as hdus:
         primary = hdus[0].header
         sci = hdus["SCI"].header if "SCI" in hdus else fits.Header()
-        told, header = headers.told(primary, sci), dict(sci) | dict(primary)
+        told, header = rate_header.told(primary, sci), dict(sci) | dict(primary)
         size = path.stat().st_size
     row = {name: header.get(name.upper()) for name in archive.COLUMNS}
     row |= {"filename": path.name, "fileSize": size, "productLevel": "2a"}
     row["checksum"] = None  # this keyword is FITS's own
-    row["date_obs_mjd"] = rate.start(header)
+    row["date_obs_mjd"] = told.start
     row["fileSetName"] = path.name.removesuffix("_rate.fits").removesuffix("_nis")
     row["instrume"] = row["instrume"] or "unknown"
     return row, told

@@ -10,7 +10,7 @@ from astropy.table import Table
 
 from wfssbkg.config import Query
 from wfssbkg.errors import StepError
-from wfssbkg.files import exposure_table
+from wfssbkg.files import exposure_table, rate_header
 from wfssbkg.files.exposure_table import (
     ACCEPTED,
     EXCLUDED,
@@ -20,7 +20,7 @@ from wfssbkg.files.exposure_table import (
     REJECTED,
 )
 from wfssbkg.layout import Combination, Folder
-from wfssbkg.query import archive, headers
+from wfssbkg.query import archive
 from wfssbkg.query.archive import SearchResult
 from wfssbkg.query.download import size_in_words
 from wfssbkg.run import messages
@@ -150,7 +150,7 @@ def _version_at_hand(former: Table.Row | None, rate: Path) -> dict[str, Any]:
         version = {column: former[column] for column in version}
     if not (version["checksum"] or version["cal_ver"]):  # as in tables of before these columns
         try:
-            told = headers.read(rate)
+            told = rate_header.read(rate)
         except StepError:  # removed, since it is masked; or spoilt: then it is downloaded again
             return version
         size = rate.stat().st_size
@@ -189,7 +189,7 @@ def keep_results(table: Table, earlier: Table) -> Table:
         if row and name not in newer and exposure_table.same_version(row, former):
             row.update({column: former[column] for column in _RESULTS})
             row["s_clnfns"] = row["s_clnfns"] or former["s_clnfns"]
-            processed = remote and former["reason"].startswith(headers.PROCESSED)
+            processed = remote and former["reason"].startswith(rate_header.PROCESSED)
             stays = former["status"] in lasting or processed
             if row["status"] == ACCEPTED and stays:
                 row.update(status=former["status"], reason=former["reason"])
