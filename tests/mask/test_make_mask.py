@@ -114,6 +114,14 @@ def test_a_file_replaced_by_a_processed_one_is_excluded(scripts, place, own_rate
     assert f"1 excluded: processed already, {words}" in said
 
 
+def test_where_nothing_was_found_that_is_the_message(scripts, tmp_path):
+    (tmp_path / "rates").mkdir()
+    scripts(tmp_path / "rates", "queryData.py", status=1)
+    said = scripts(tmp_path / "rates", "makeMask.py", status=1)
+    assert "has no exposure: queryData.py found none" in said
+    assert "1/f noise" not in said
+
+
 # ---- CRDS
 
 
@@ -209,6 +217,17 @@ def test_a_mask_for_the_pipeline_tells_how_much_sky_it_leaves(scripts, own_rates
         hdus["DQ"].data[6:] |= 1
     said = wfss_mask(scripts, own_rates, path)
     assert f"WARNING: {path.name}: the pipeline fits the background to these pixels only" in said
+
+
+def test_what_is_no_rate_file_gets_advice(scripts, own_rates):
+    path = sorted(own_rates.glob("*_rate.fits"))[0]
+    packed = path.rename(path.with_name(f"{path.name}.gz"))
+    for wrong, words in (
+        (own_rates, "it is a folder. Expected rate files"),
+        (path, "there is no such file"),
+        (packed, "it is compressed. Unpack it first"),
+    ):
+        assert f"--wfss-mask {wrong}: {words}" in wfss_mask(scripts, own_rates, wrong, status=2)
 
 
 def test_a_flat_fielded_file_gets_no_mask(scripts, own_rates):

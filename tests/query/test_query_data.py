@@ -538,8 +538,11 @@ def test_a_folder_of_other_files_is_told_by_kind_and_combination(user, archive):
         "1 *_rate.fits.gz, 2 *_rateints.fits, 1 *_uncal.fits.gz. "
         "Expected *_rate.fits of GR150C-F115W"
     ) in output
-    assert "refused: 1 x *_RATE.FITS: names are read in lower case only. Rename them" in output
-    assert "refused: 1 x *_rate.fits.gz: compressed. Unpack them with gunzip" in output
+    assert (
+        "refused: 1 x *_RATE.FITS: only names that end in _rate.fits, in lower case, are read. "
+        "Rename them"
+    ) in output
+    assert "refused: 1 x *_rate.fits.gz: compressed. Unpack them, e.g. with gunzip" in output
     assert "above" not in output
 
 

@@ -44,6 +44,11 @@ def sort_out(run: Run, folder: Folder, table: Table) -> Work:
         If there is none at all.
     """
     rates = exposure_table.to_process(table, folder)
+    if not len(table):
+        raise StepError(
+            f"{folder.table} has no exposure: queryData.py found none. Run it again: it says what "
+            "it found instead"
+        )
     if not rates:
         raise StepError(f"{folder.table} has no accepted exposure. See its column 'reason'")
     settings = up_to_date.bearing(run.config, up_to_date.MASKED, folder.combination)

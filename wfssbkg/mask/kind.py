@@ -27,7 +27,8 @@ def settle(run: Run, folder: Folder, table: Table) -> Run:
     kind = config.mask.flicker_noise
     flicker_noise.exclude(table, kind)
     exposure_table.write(table, folder.table)
-    messages.say(flicker_noise.in_words(table, run.config.mask.flicker_noise, kind))
+    if flicker_noise.could_be_used(table).any():
+        messages.say(flicker_noise.in_words(table, run.config.mask.flicker_noise, kind))
     return replace(run, config=config)
 
 

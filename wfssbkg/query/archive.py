@@ -39,8 +39,8 @@ _SAME = ("cal_ver", "crds_ctx", "category", "pi_name", "visitype", "pcs_mode")
 # Why an exposure is excluded that is public by its date.
 RESTRICTED, SUPERSEDED = "not public: restricted", "superseded in the archive"
 
-# How the names of FITS files end: the kind of the file.
-ENDING = re.compile(r"_[0-9A-Za-z]+\.fits(\.gz)?$", re.IGNORECASE)
+# How the names of FITS files end, also of compressed ones: the kind of the file.
+ENDING = re.compile(r"(?i)(_[0-9a-z]+)?\.(fits|fit|fts)(?P<packed>\.(gz|bz2|xz|z|zip))?$")
 # How databases say that they do not know a column. Some of the names are English words: they count
 # only within these words.
 _NO_COLUMN = re.compile(

@@ -84,10 +84,11 @@ def _unread(others: Counter[str]) -> list[str]:
     """What to do about rate files whose names are not read."""
     lines = []
     for kind, number in others.items():
-        if kind.lower() == "*_rate.fits":
-            lines.append(f"{number} x {kind}: names are read in lower case only. Rename them")
-        elif kind.lower() == "*_rate.fits.gz":
-            lines.append(f"{number} x {kind}: compressed. Unpack them with gunzip")
+        if kind.lower().startswith("*_rate."):
+            advice = "only names that end in _rate.fits, in lower case, are read. Rename them"
+            if archive.ENDING.search(kind)["packed"]:
+                advice = "compressed. Unpack them, e.g. with gunzip"
+            lines.append(f"{number} x {kind}: {advice}")
     return lines
 
 
