@@ -354,10 +354,13 @@ def test_a_file_that_the_archive_has_processed_again_is_fetched_again(user, arch
 
 @pytest.mark.parametrize("options", [(), ("--overwrite",)])
 def test_an_old_file_is_never_called_a_new_one(user, archive, reprocessed, options):
-    """The download fails, or the run is killed: the table tells what there is."""
+    """Where the download fails, the former version stays as it is, and is judged as it was."""
     archive.server.faults.append(Fault(f"GET {rate_name(1)}", "404", times=9))
-    user.run(*options)
-    assert list(user.table()["status"]) == ["failed", "accepted"]
+    output, _ = user.run(*options)
+    assert f"WARNING: {rate_name(1)}: the newer version in the archive could not be" in output
+    assert "1 could not be downloaded: run queryData.py again" in output
+    kept = "accepted" if options else "rejected"
+    assert list(user.table()["status"]) == [kept, "accepted"]
     assert user.table()["cal_ver"][0] == "1.20.2"
     assert user.table()["checksum"][0] != reprocessed[0]["checksum"]
     archive.server.faults.clear()

@@ -186,11 +186,11 @@ def keep_results(table: Table, earlier: Table) -> Table:
         # No version of a file points elsewhere, and a target is not where the detector looks.
         if row and row["pointing"] != FOOTPRINT and former["pointing"] in (FOOTPRINT, HEADER):
             row.update({column: former[column] for column in ("ra", "dec", "pointing")})
-        if row and name not in newer and exposure_table.same_version(row, former):
+        if row and exposure_table.same_version(row, former):
             row.update({column: former[column] for column in _RESULTS})
             row["s_clnfns"] = row["s_clnfns"] or former["s_clnfns"]
-            processed = remote and former["reason"].startswith(rate_header.PROCESSED)
-            stays = former["status"] in lasting or processed
+            processed = former["reason"].startswith(rate_header.PROCESSED)
+            stays = former["status"] in lasting or (processed and remote and name not in newer)
             if row["status"] == ACCEPTED and stays:
                 row.update(status=former["status"], reason=former["reason"])
         elif not row and remote and former["dataURI"].startswith("mast:"):
