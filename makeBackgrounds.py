@@ -50,7 +50,7 @@ def make_background(run: Run, folder: Folder) -> None:
     exposure_table.write(table, folder.table)
     combined_background.write(folder.background, combined, settings=settings)
     report(run, folder, combined, len(exposures))
-    messages.warn_some(selection.common_reasons(table))
+    messages.warn_some(selection.common_reasons(table, "in the report of compareBackgrounds.py"))
 
 
 def report(run: Run, folder: Folder, combined: Background, exposures: int) -> None:

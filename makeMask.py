@@ -57,7 +57,7 @@ def mask_combination(run: Run, folder: Folder) -> None:
     messages.warn_of_unusual_filter(folder.combination, at_hand)
     combination.note_done(table, folder, work.done)
     if work.wanted:
-        combination.check_references(run, table, work.wanted)
+        combination.check_references(run, work.wanted)
     failed = combination.mask_all(run, folder, table, work.wanted)
     if not run.config.query.keep_rates:
         combination.remove_rates(table, folder, [*work.done, *work.wanted])

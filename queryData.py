@@ -91,6 +91,7 @@ def select(
     """The exposure table of a combination: which exposures to take, and why not the others."""
     table = selection.select(found, folder.combination, run.config.query)
     table = selection.with_earlier_results(table, found, folder, overwrite=run.overwrite)
+    headers.note_pointings(table, folder)
     stars.exclude(table, bright_stars, radius=run.config.query.star_radius)
     at_hand = np.count_nonzero(table["status"] != exposure_table.EXCLUDED)
     messages.warn_of_unusual_filter(folder.combination, at_hand)

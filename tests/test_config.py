@@ -59,6 +59,9 @@ def test_keys_of_a_mapping_are_left_out_checked_and_named_likewise(tmp_path):
     assert "Did you mean 'mask.cleaning.n_sigma'" in message
     message = problem(tmp_path, "mask:\n  cleaning:\n    fit_method: mean\n")
     assert "line 3: mask.cleaning.fit_method is 'mean'. Expected one of median, fft" in message
+    # A size that does not divide the frame.
+    message = problem(tmp_path, "mask:\n  cleaning:\n    background_box_size: 1000\n")
+    assert "line 3: mask.cleaning.background_box_size is 1000. Expected px, a power of" in message
 
 
 def test_sources_are_searched_along_the_dispersion_or_round(tmp_path):

@@ -72,8 +72,16 @@ def test_exposures_without_a_pointing_are_told_once(archive, finished, tmp_path)
     assert done.returncode == 0, done.stdout
     number = len(accepted)
     assert done.stdout.count(f"{number} of {number} exposures do not tell where they point") == 1
-    assert "each counts as a field of its own" in done.stdout
-    assert np.any(combined_background.read(folder.background).pointings > 3)
+    assert "all count as one pointing" in done.stdout
+    assert combined_background.read(folder.background).pointings.max() == 1
+    assert TOLD_APART in done.stdout
+    done = archive.run("finalizeBackgrounds.py", config)
+    assert TOLD_APART in done.stdout
+    with fits.open(folder.finished) as hdus:
+        assert hdus[0].header["NPOINT"] == 1
+        values = {row["NAME"]: row["VALUE"] for row in hdus["DQ_DEF"].data}
+        flagged = hdus["DQ"].data & values["UNRELIABLE_BIAS"] > 0
+        np.testing.assert_array_equal(flagged, hdus["NEXP"].data > 0)
 
 
 def test_dithers_of_one_field_are_one_field_in_the_comparison(archive, finished, tmp_path):

@@ -40,6 +40,15 @@ def test_what_the_archive_processed_again_is_masked_again(run, archive):
     catalog = config.parent / "archive" / "catalog.json"
     size = folder.rate(name).stat().st_size
     simulator.reprocess(catalog, name, cal_version="9.0.0", context="jwst_9999.pmap")
+    # As long as the new version cannot be had, the former one stays.
+    hidden = (catalog.parent / name).rename(catalog.parent / "hidden")
+    for _ in range(2):
+        words = output(archive, "queryData.py", config)
+        assert f"WARNING: {name}: the newer version in the archive could not be" in words
+        assert "nothing to do" in output(archive, "makeMask.py", config)
+        table = exposure_table.read(folder.table)
+        assert name in exposure_table.fates(table)[exposure_table.ACCEPTED]
+    hidden.rename(catalog.parent / name)
     words = output(archive, "queryData.py", config)
     assert "1 downloaded" in words
     assert "1 of them since the archive has processed them again" in words

@@ -117,7 +117,10 @@ class Cleaning(_Section):
     fit_method: _one("median", "fft")
     fit_by_channel: _Switch
     background_method: _one("median", "model")
-    background_box_size: _whole(4, 1024, "px", or_null=True)
+    background_box_size: _setting(
+        Literal[4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048] | None,
+        "px, a power of two from 4 to 2048, or null",
+    )
     apply_flat_field: _Switch
     n_sigma: _number(0, 100, "sigma", above=True)
     fit_histogram: _Switch

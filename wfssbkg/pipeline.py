@@ -1,8 +1,9 @@
 """The JWST pipeline and CRDS: flat field, forward and back, 1/f noise, the background CRDS has."""
 
+import io
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import crds
 import numpy as np
 from astropy.io import fits
+from crds.core.exceptions import CrdsUnknownInstrumentError
 from crds.core.utils import clear_function_caches
 from jwst.clean_flicker_noise import CleanFlickerNoiseStep
 from jwst.flatfield import FlatFieldStep
@@ -93,11 +95,13 @@ def flat_field(
     Raises
     ------
     StepError
-        If the file is no sound rate file, or not of the combination, or there is no flat field
-        for it.
+        If the file is no sound rate file, was flat-fielded, or is not of the combination, or there
+        is no flat field for it.
     """
     header = rate.check(path)
     _check_belongs(header, combination)
+    if str(header.get("S_FLAT")).strip().upper() == "COMPLETE":
+        raise StepError("it is flat-fielded already (S_FLAT is COMPLETE). Expected a rate file")
     with fits_file.opened(path) as hdus:
         place = read_pointing(hdus["SCI"].header)
         known = hdus["ERR"].data > 0  # the step replaces ERR
@@ -136,17 +140,35 @@ def check_references(exposures: list[Path], context: str | None, cleaning: bool)
     Raises
     ------
     PipelineError
-        If CRDS cannot be asked, or lacks a file that it names.
+        If CRDS cannot be asked, or files that it names are not to be had: names all of them.
     """
-    for path in exposures:
+    kinds = ["flat"] + [CleanFlickerNoiseStep.get_config_reftype()] * cleaning
+    wanted: dict[str, tuple[dict[str, Any], str]] = {}  # file name -> one exposure, and the type
+    with _asking_crds(f"{len(exposures)} exposures", "get their reference files", context):
+        for path in exposures:
+            try:
+                parameters = datamodels.read_metadata(path, flatten=True)
+            except Exception:  # whatever a damaged file makes of it
+                continue
+            with suppress(CrdsUnknownInstrumentError):
+                named = [_recommended(parameters, kind) for kind in kinds]
+                wanted |= {found[1]: (parameters, found[0]) for found in named if found}
+        _fetch(wanted)
+
+
+def _fetch(wanted: Mapping[str, tuple[dict[str, Any], str]]) -> None:
+    """Fetch some reference files, as far as the cache lacks them; an error names what it cannot."""
+    lost = {}
+    for name, (parameters, kind) in wanted.items():
         try:
-            parameters = datamodels.read_metadata(path, flatten=True)
-        except Exception:  # whatever a damaged file makes of it
-            continue
-        with _asking_crds(path.name, "get its reference files", context):
-            _reference(parameters, "flat")
-            if cleaning:
-                _reference(parameters, CleanFlickerNoiseStep.get_config_reftype())
+            crds.getreferences(parameters, reftypes=[kind], observatory="jwst")
+        except Exception as error:  # as below
+            lost[name] = first_line(error)
+    if lost:
+        raise PipelineError(
+            f"CRDS names {', '.join(lost)}, which the cache lacks and the server does not give "
+            f"({next(iter(lost.values()))}). {_places()}"
+        )
 
 
 def _cleaned(
@@ -179,10 +201,17 @@ def _reference(parameters: Mapping[str, Any], *kinds: str) -> str | None:
 
     Contexts differ in the types that they know: asked for a file of another type, CRDS fails.
     """
+    if not (found := _recommended(parameters, *kinds)):
+        return None
+    return crds.getreferences(parameters, reftypes=[found[0]], observatory="jwst")[found[0]]
+
+
+def _recommended(parameters: Mapping[str, Any], *kinds: str) -> tuple[str, str] | None:
+    """The first of some types of which CRDS has a file, and its name; nothing is fetched."""
     found = crds.getrecommendations(parameters, reftypes=list(kinds), observatory="jwst")
     for kind in kinds:
         if not found[kind].upper().startswith(("NOT FOUND", "N/A")):
-            return crds.getreferences(parameters, reftypes=[kind], observatory="jwst")[kind]
+            return kind, found[kind]
     return None
 
 
@@ -366,20 +395,30 @@ def _asking_crds(name: str, task: str, context: str | None) -> Iterator[None]:
         _asked_with.clear()
         _asked_with.update(asked_with)
     try:
-        yield
+        with redirect_stderr(io.StringIO()):  # where crds prints tracebacks of what it raises
+            yield
     except StepError:
         raise
     except (Exception, SystemExit) as error:  # crds and jwst raise many kinds of errors
+        why = f"{type(error).__name__}: {first_line(error)}"
+        if isinstance(error, SystemExit):  # so crds ends where it has no context at all
+            why = "the CRDS server does not answer, and the cache is empty"
+        where = f" in the context {context}" if context else ""
         raise PipelineError(
-            f"{name}: the JWST pipeline could not {task} "
-            f"({type(error).__name__}: {first_line(error)}). "
-            f"Reference files are looked for in CRDS_PATH={os.environ['CRDS_PATH']} and at "
-            f"CRDS_SERVER_URL={os.environ['CRDS_SERVER_URL']}"
+            f"{name}: the JWST pipeline could not {task}{where} ({why}). {_places()}"
         ) from error
     finally:
         os.environ.pop("CRDS_CONTEXT", None)
         if former is not None:
             os.environ["CRDS_CONTEXT"] = former
+
+
+def _places() -> str:
+    """Where CRDS looks for reference files."""
+    return (
+        f"Reference files are looked for in CRDS_PATH={os.environ['CRDS_PATH']}, the cache, and at "
+        f"CRDS_SERVER_URL={os.environ['CRDS_SERVER_URL']}, the CRDS server"
+    )
 
 
 def _used(model: datamodels.ImageModel) -> dict[str, str]:

@@ -155,4 +155,7 @@ def test_pointings_that_a_source_does_not_move_between_are_the_same():
         dec, ra = 20 + north, 10 - west / np.cos(np.radians(20))
         pointings.append(reference(ra, dec, -SIAF.V3IdlYAngle))
     found = fields.distinct([*pointings, {}, reference(50, 20, 0), {}], nearest=(3, 58))
-    assert found == [0, 0, 1, 2, 0, 0, 3, 4, 5]
+    assert found[:6] == [0, 0, 1, 2, 0, 0]
+    assert len({*found[:6], found[7]}) == 4
+    assert found[6] == found[8]  # not known, so perhaps the same
+    assert found[6] not in (*found[:6], found[7])

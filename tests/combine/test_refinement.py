@@ -24,8 +24,9 @@ def outcome(name, *, noise, crowding=1.0, structure=0.05):
     return exposure, refinement.Refinement(LEVEL, structure, sources, nothing, nothing)
 
 
-def rejected(outcomes):
-    return {e.name: reason for e, reason in selection.unfit(outcomes, FLUXES, SETTINGS)}
+def rejected(outcomes, **changes):
+    settings = SETTINGS.model_copy(update=changes)
+    return {e.name: reason for e, reason in selection.unfit(outcomes, FLUXES, settings)}
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.02, 0.04])
@@ -63,7 +64,9 @@ def test_reasons_say_what_was_found_and_what_is_allowed():
     assert "2.0 times the median" in reasons["crowded"]
     assert "combine.maximum_crowding" in reasons["crowded"]
     assert "0.60% of the sky" in reasons["lit"] and "more than 0.36%" in reasons["lit"]
-    assert "combine.maximum_structure" in reasons["lit"]
+    assert "(combine.maximum_structure)" in reasons["lit"]
+    reasons = rejected(outcomes, tolerated_structure=0.005)
+    assert "more than 0.50% (combine.tolerated_structure)" in reasons["lit"]
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.02, 0.04])

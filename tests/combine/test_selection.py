@@ -5,6 +5,7 @@ import pytest
 
 from tests import small
 from wfssbkg.combine import background, selection
+from wfssbkg.errors import StepError
 from wfssbkg.files import exposure_table, masked_exposure
 
 SATURATED = masked_exposure.SATURATED | masked_exposure.BAD
@@ -17,8 +18,9 @@ def judged(tmp_path, flags, **settings):
     for name, (box, field) in flags.items():
         bits = np.zeros((64, 128), dtype=np.uint8)
         bits[box] = SATURATED
-        pointing = {"RA_REF": 10.0 * field, "DEC_REF": 20.0, "ROLL_REF": 0.0}
-        pointing |= {"V3I_YANG": 0.57, "VPARITY": -1}
+        pointing = {"DEC_REF": 20.0, "ROLL_REF": 0.0, "V3I_YANG": 0.57, "VPARITY": -1}
+        if field is not None:
+            pointing["RA_REF"] = 10.0 * field
         small.masked_exposure(
             place, name, np.full(bits.shape, 0.5), 0.01, bits=bits, pointing=pointing
         )
@@ -44,16 +46,52 @@ def test_what_is_flagged_in_all_fields_is_no_saturated_star(tmp_path):
     assert fit == list("abcd")
 
 
-def test_a_reason_that_rejects_many_is_named_with_its_setting(tmp_path):
+@pytest.mark.parametrize("known", [True, False])
+def test_a_star_in_all_dithers_is_told_from_a_defect_only_by_known_pointings(tmp_path, known):
+    flags = {
+        name: (np.s_[20:22, 5:120], number if known else None) for number, name in enumerate("abcd")
+    }
+    fit, table = judged(tmp_path, flags, minimum_exposures=0)
+    assert fit == list("abcd") * known
+    assert ("115 px of its trace are saturated" in table["reason"][0]) != known
+
+
+def test_a_reason_that_rejects_many_is_named_with_its_setting(tmp_path, capsys):
     flags = {"a": (np.s_[10:12, 5:120], 1), "b": (np.s_[20:22, 5:120], 2)} | dict.fromkeys(
         "cdef", (np.s_[0:0], 5)
     )
     fit, table = judged(tmp_path, flags)
     assert fit == list("cdef")
-    (said,) = selection.common_reasons(table)
-    assert "2 of 6 exposures are rejected for one reason (combine.maximum_saturated)" in said
+    (said,) = selection.common_reasons(table, "here")
+    assert said == (
+        "2 of 6 exposures are rejected for one reason (combine.maximum_saturated): look at them "
+        "here. If they are sound, raise that setting"
+    )
+    # Where no background is made, there is no report to look at.
+    capsys.readouterr()
+    with pytest.raises(StepError, match="4 exposures are fit"):
+        judged(tmp_path, flags, minimum_exposures=5)
+    said = capsys.readouterr().out
+    assert "rejected for one reason (combine.maximum_saturated): look at them (" in said
+    assert "_masked.fits). If they are sound, raise that setting" in said
+    assert "report" not in said
     exposure_table.mark(table, "a", status=exposure_table.ACCEPTED, reason="")
-    assert not selection.common_reasons(table)
+    assert not selection.common_reasons(table, "here")
+
+
+def test_per_cent_with_enough_digits():
+    assert selection.percent(0.41, 0.4) == ["41%", "40%"]
+    assert selection.percent(0.0312, 0.03) == ["3.1%", "3.0%"]
+    assert selection.percent(0.50001, 0.5, digits=2) == ["50.001%", "50.000%"]
+
+
+def test_a_masked_fraction_differs_from_its_limit_in_the_reason():
+    config = small.settings(combine={"maximum_masked_fraction": 0.03})
+    table = small.table({"productFilename": "a", "masked_fraction": 0.0312})
+    selection.judge_measured(table, [], config.combine)
+    assert table["reason"][0] == (
+        "3.1% of the pixels masked, more than 3.0% (combine.maximum_masked_fraction)"
+    )
 
 
 @pytest.mark.filterwarnings("ignore:File may have been truncated")

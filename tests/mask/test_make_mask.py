@@ -1,5 +1,6 @@
 """What makeMask.py and the scripts after it make of headers and of CRDS, on small archives."""
 
+import os
 import shutil
 
 import numpy as np
@@ -91,31 +92,85 @@ def test_unusual_headers_go_through(scripts, place, own_rates):
     assert fits.getheader(place.finished)["PEDIGREE"].startswith("INFLIGHT 202")
 
 
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [("S_FLAT", "flat-fielded (S_FLAT)"), ("S_BKDSUB", "background subtracted (S_BKDSUB)")],
+)
+def test_a_file_replaced_by_a_processed_one_is_excluded(scripts, place, own_rates, key, words):
+    """Since queryData.py, and by one with an older date, as with cp -p."""
+    scripts(own_rates, "makeMask.py")
+    first, second, *_ = sorted(own_rates.glob("*_rate.fits"))
+    fits.setval(first, key, value="complete")
+    fits.setval(second, "CAL_VER", value="9.0.0")
+    for path in (first, second):
+        os.utime(path, (1.6e9, 1.6e9))
+    said = scripts(own_rates, "makeMask.py")
+    assert f"{first.name} excluded: processed already, {words}" in said
+    assert "1 masked, 2 were masked already" in said
+    table = exposure_table.read(place.table)
+    assert list(table["status"][:2]) == [exposure_table.EXCLUDED, exposure_table.ACCEPTED]
+    assert table["cal_ver"][1] == "9.0.0"
+    said = scripts(own_rates, "queryData.py")
+    assert f"1 excluded: processed already, {words}" in said
+
+
+def test_where_nothing_was_found_that_is_the_message(scripts, tmp_path):
+    (tmp_path / "rates").mkdir()
+    scripts(tmp_path / "rates", "queryData.py", status=1)
+    said = scripts(tmp_path / "rates", "makeMask.py", status=1)
+    assert "has no exposure: queryData.py found none" in said
+    assert "1/f noise" not in said
+
+
 # ---- CRDS
 
 
-def unreachable(tmp_path):
-    return {"CRDS_PATH": str(tmp_path / "empty")}
+def empty(tmp_path):
+    return {"CRDS_PATH": str(tmp_path / "empty")}, {}, "the cache is empty"
 
 
-def partial(tmp_path):
-    """A cache with everything but the flat fields."""
+def another_context(tmp_path):
+    return {}, {"crds_context": "jwst_1234.pmap"}, "in the context jwst_1234.pmap"
+
+
+def without_flats(tmp_path):
     cache = crds_cache.build_cache(tmp_path / "partial", NPIX, [PAIR])
     for path in cache.rglob("*_flat_*.fits"):
         path.unlink()
-    return {"CRDS_PATH": str(cache)}
+    return {"CRDS_PATH": str(cache)}, {}, "CRDS names jwst_niriss_flat_9002.fits, which the cache"
 
 
-@pytest.mark.parametrize("state", [unreachable, partial])
-def test_crds_out_of_reach_is_one_message_before_any_work(scripts, place, tmp_path, state):
-    nowhere = {"CRDS_MODE": "auto", "CRDS_SERVER_URL": NOWHERE} | state(tmp_path)
-    said = scripts("none", "makeMask.py", status=1, environment=nowhere)
+def without_the_middle_flat(tmp_path):
+    """Four exposures, a flat field for each; that of the second one is not in the cache."""
+    days = np.array(sorted(spec.date for spec in exposures(0))[1:], dtype=int)
+    starts = [f"{np.datetime64('1858-11-17') + day}T00:00:00" for day in days]
+    epochs = (crds_cache.USE_AFTER, *starts)
+    cache = crds_cache.build_cache(tmp_path / "epochs", NPIX, [PAIR], epochs=epochs)
+    (flat,) = cache.rglob("*_flat_9102.fits")
+    flat.unlink()
+    return {"CRDS_PATH": str(cache)}, {}, f"CRDS names {flat.name}, which the cache lacks"
+
+
+@pytest.mark.parametrize("wfss_mask", [False, True])
+@pytest.mark.parametrize("state", [empty, another_context, without_flats, without_the_middle_flat])
+def test_crds_out_of_reach_is_one_message_before_any_work(
+    scripts, place, own_rates, tmp_path, state, wfss_mask
+):
+    environment, settings, words = state(tmp_path)
+    nowhere = {"CRDS_MODE": "auto", "CRDS_SERVER_URL": NOWHERE} | environment
+    options = ["--wfss-mask", *sorted(own_rates.glob("*_rate.fits"))] if wfss_mask else ()
+    said = scripts(
+        own_rates, "makeMask.py", status=1, environment=nowhere, options=options, **settings
+    )
     assert said.count("Reference files are looked for in CRDS_PATH=") == 1
-    assert "get its reference files" in said
+    assert "the CRDS server" in said
+    assert "SystemExit" not in said
+    assert words in said
     assert not list(place.path.glob("*_masked.fits"))
     table = exposure_table.read(place.table)
     assert (table["status"] == exposure_table.ACCEPTED).all()
-    assert "4 masked" in scripts("none", "makeMask.py")
+    if not wfss_mask:
+        assert "4 masked" in scripts(own_rates, "makeMask.py")
 
 
 def test_one_exposure_that_crds_cannot_place_does_not_stop_the_others(scripts, own_rates, place):
@@ -123,6 +178,17 @@ def test_one_exposure_that_crds_cannot_place_does_not_stop_the_others(scripts, o
     scripts(own_rates, "queryData.py")
     first.write_bytes(first.read_bytes()[:20_000])
     assert "3 masked, 0 were masked already, 1 failed" in scripts(own_rates, "makeMask.py")
+
+
+def test_an_exposure_of_an_instrument_that_crds_does_not_know_has_failed_alone(
+    scripts, own_rates, place
+):
+    first = sorted(own_rates.glob("*_rate.fits"))[0]
+    with fits.open(first, mode="update") as hdus:
+        hdus[0].header["INSTRUME"] = "NIRISS/WFSS"
+    assert "3 masked, 0 were masked already, 1 failed" in scripts(own_rates, "makeMask.py")
+    table = exposure_table.read(place.table)
+    assert "INSTRUME is 'NIRISS/WFSS', expected NIRISS" in exposure_table.reason(table, first.name)
 
 
 def test_the_background_of_a_context_that_knows_wfssbkg_only(scripts, place, tmp_path):
@@ -151,6 +217,25 @@ def test_a_mask_for_the_pipeline_tells_how_much_sky_it_leaves(scripts, own_rates
         hdus["DQ"].data[6:] |= 1
     said = wfss_mask(scripts, own_rates, path)
     assert f"WARNING: {path.name}: the pipeline fits the background to these pixels only" in said
+
+
+def test_what_is_no_rate_file_gets_advice(scripts, own_rates):
+    path = sorted(own_rates.glob("*_rate.fits"))[0]
+    packed = path.rename(path.with_name(f"{path.name}.gz"))
+    for wrong, words in (
+        (own_rates, "it is a folder. Expected rate files"),
+        (path, "there is no such file"),
+        (packed, "it is compressed. Unpack it first"),
+    ):
+        assert f"--wfss-mask {wrong}: {words}" in wfss_mask(scripts, own_rates, wrong, status=2)
+
+
+def test_a_flat_fielded_file_gets_no_mask(scripts, own_rates):
+    first, second, *_ = sorted(own_rates.glob("*_rate.fits"))
+    fits.setval(first, "S_FLAT", value="COMPLETE")
+    said = wfss_mask(scripts, own_rates, first, second, status=1)
+    assert f"FAILED: {first}: it is flat-fielded already (S_FLAT is COMPLETE)" in said
+    assert f"wrote {layout.wfss_mask(second)}" in said
 
 
 def test_a_read_only_folder_gets_advice_that_fits(scripts, own_rates, tmp_path):

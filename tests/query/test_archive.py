@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from demo import server
 from demo.server import Fault
 from tests.demo.test_server import keyword_row, rate_name, tiny_archive
 from wfssbkg import config
@@ -102,7 +103,7 @@ def test_nulls_and_numbers_as_text_are_alike(tiny):
     table = selection.select(result, GR150C, tiny.query())
     assert list(table["status"]) == ["accepted"] * 4
     assert list(table["size"]) == [4711] * 3 + [0]
-    assert list(table["program"]) == ["1571"] * 3 + [""]
+    assert list(table["program"]) == ["1571"] * 4  # it stands in the name as well
     np.testing.assert_array_equal(table["effinttm"], [300.5] * 3 + [np.nan])
     np.testing.assert_array_equal(table["ra"], [10.0] * 3 + [np.nan])
     np.testing.assert_array_equal(table["mjd"], [60000.2] * 3 + [60000.0])
@@ -293,29 +294,69 @@ def test_without_a_required_column_one_message_says_which(tiny, name):
     [
         ("Invalid column name 'PCS_MODE'.", ("pcs_mode",)),
         ("Unknown Columns: pi_name, category", ("category", "pi_name")),
-        ("the filter of this program has timed out", archive.USEFUL),
+        ('column "s_region" does not exist', ("s_region",)),
+        ("Invalid column name 'checksum'. The filter of this program is left out", ("checksum",)),
         ("no such column", archive.USEFUL),
     ],
 )
 def test_the_columns_that_an_error_names(words, gone):
-    kept = archive._known(archive.COLUMNS, words)
+    kept = archive._known(archive.COLUMNS, f"status ERROR: {words}")
     assert [name for name in archive.COLUMNS if name not in kept] == list(gone)
 
 
-def test_an_error_that_names_no_column_is_tried_without_the_useful_ones(tiny, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Database connection timed out",
+        "the filter of this program has timed out",
+        "Internal Server Error: the query column store is busy, program restarted",
+    ],
+)
+@pytest.mark.parametrize("times", [1, 99])
+def test_an_error_of_another_kind_is_tried_again_with_all_columns(
+    tiny, monkeypatch, capsys, words, times
+):
+    asked = []
+
     def refuse(rows, request, gone):
-        columns = request["params"]["columns"].split(",")
-        if len(columns) > len(archive.REQUIRED):
-            raise ValueError("too much is asked for")
-        return columns, rows
+        asked.append(request["params"]["columns"].split(","))
+        if len(asked) <= times:
+            raise ValueError(words)
+        return answer(rows, request, gone)
+
+    answer = server.search
+    monkeypatch.setattr("demo.server.search", refuse)
+    tiny.fill([keyword_row(rate_name(1)), keyword_row(rate_name(2), isStale=True)])
+    if times == 1:
+        result = archive.search(tiny.query(), [GR150C])
+        reasons = [exposure["reason"] for exposure in result.exposures]
+        assert sorted(reasons) == ["", archive.SUPERSEDED]
+    else:
+        with pytest.raises(StepError, match=r"gives no list of exposures.*\(after 2 tries\)"):
+            archive.search(tiny.query(), [GR150C])
+    assert [set(columns) for columns in asked] == [set(archive.COLUMNS)] * 2
+    said = capsys.readouterr().out
+    assert said.count("trying again") == 1
+    assert "WARNING" not in said
+
+
+def test_columns_that_are_missed_one_by_one_are_one_warning(tiny, monkeypatch, capsys):
+    tiny.server.gone = {"pcs_mode", "category"}
+    answer = server.search
+
+    def refuse(rows, request, gone):
+        return answer(
+            rows, request, sorted(gone & set(request["params"]["columns"].split(",")))[:1]
+        )
 
     monkeypatch.setattr("demo.server.search", refuse)
     assert len(archive.search(tiny.query(), [GR150C]).exposures) == 3
-    assert capsys.readouterr().out.count("WARNING") == 1
+    said = capsys.readouterr().out
+    assert said.count("WARNING") == 1
+    assert "without the columns category, pcs_mode: what they tell is unknown" in said
 
-    def refuse_all(rows, request, gone):
-        raise ValueError("too much is asked for")
 
-    monkeypatch.setattr("demo.server.search", refuse_all)
-    with pytest.raises(StepError, match=r"gives no list of exposures.*\(after 2 tries\)"):
-        archive.search(tiny.query(), [GR150C])
+def test_without_its_column_the_programme_is_in_the_name(tiny):
+    tiny.server.gone = {"program"}
+    result = archive.search(tiny.query(), [GR150C])
+    assert {exposure["program"] for exposure in result.exposures} == {"1571"}

@@ -355,10 +355,13 @@ def test_a_file_that_the_archive_has_processed_again_is_fetched_again(user, arch
 
 @pytest.mark.parametrize("options", [(), ("--overwrite",)])
 def test_an_old_file_is_never_called_a_new_one(user, archive, reprocessed, options):
-    """The download fails, or the run is killed: the table tells what there is."""
+    """Where the download fails, the former version stays as it is, and is judged as it was."""
     archive.server.faults.append(Fault(f"GET {rate_name(1)}", "404", times=9))
-    user.run(*options)
-    assert list(user.table()["status"]) == ["failed", "accepted"]
+    output, _ = user.run(*options)
+    assert f"WARNING: {rate_name(1)}: the newer version in the archive could not be" in output
+    assert "1 could not be downloaded: run queryData.py again" in output
+    kept = "accepted" if options else "rejected"
+    assert list(user.table()["status"]) == [kept, "accepted"]
     assert user.table()["cal_ver"][0] == "1.20.2"
     assert user.table()["checksum"][0] != reprocessed[0]["checksum"]
     archive.server.faults.clear()
@@ -461,6 +464,29 @@ def test_the_star_check_is_repeated_on_the_pointing_of_the_header(user, archive)
     assert table["star_sep"][0] == pytest.approx(0.3, abs=1e-3)
 
 
+@pytest.mark.parametrize("lost", [None, "table", "rates"])
+def test_where_mast_no_longer_tells_the_pointing_what_is_at_hand_does(user, archive, lost):
+    """A footprint at first, then no pointing, or only a target, which here is beside a star."""
+    pointing = {"RA_REF": 50.0, "DEC_REF": 0.0}
+    rows = [write(archive, number, sci=pointing) for number in (1, 2)]
+    archive.fill([row | {"s_region": square(50.0, 0.0)} for row in rows], [star(10.0, 20.0, 7.5)])
+    user.configure(gratings=["GR150C"])
+    user.run()
+    rows[0] |= {"targ_ra": 0.0, "targ_dec": 0.0}
+    archive.fill(rows, [star(10.0, 20.0, 7.5)])
+    if lost == "table":
+        user.folder().table.unlink()
+    elif lost == "rates":  # only the masked exposures and the table are left
+        for row in rows:
+            user.folder().rate(row["filename"]).unlink()
+            small.masked_exposure(user.folder(), row["filename"], np.ones((4, 4)), 0.1)
+    for _ in range(2):
+        user.run()
+        table = user.table()
+        assert list(table["status"]) == ["accepted"] * 2
+        np.testing.assert_allclose(table["ra"], [50.0] * 2, atol=1e-4)
+
+
 def test_columns_that_mast_no_longer_has_are_done_without(user, archive):
     archive.fill([write(archive, 1, pi_name="Somebody")])
     user.configure(gratings=["GR150C"], gaia_g_limit=None)
@@ -516,8 +542,11 @@ def test_a_folder_of_other_files_is_told_by_kind_and_combination(user, archive):
         "1 *_rate.fits.gz, 2 *_rateints.fits, 1 *_uncal.fits.gz. "
         "Expected *_rate.fits of GR150C-F115W"
     ) in output
-    assert "refused: 1 x *_RATE.FITS: names are read in lower case only. Rename them" in output
-    assert "refused: 1 x *_rate.fits.gz: compressed. Unpack them with gunzip" in output
+    assert (
+        "refused: 1 x *_RATE.FITS: only names that end in _rate.fits, in lower case, are read. "
+        "Rename them"
+    ) in output
+    assert "refused: 1 x *_rate.fits.gz: compressed. Unpack them, e.g. with gunzip" in output
     assert "above" not in output
 
 

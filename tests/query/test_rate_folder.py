@@ -142,6 +142,19 @@ def test_local_files_that_cannot_be_read_are_named(local, tmp_path):
     assert len(result.refused) == 6
 
 
+def test_whatever_looks_like_fits_is_counted(tmp_path):
+    names = ("c.fits", "rate.fits", "b_rate.fit", "a_rate.fits.bz2", "A_UNCAL.FITS.GZ", "x.txt")
+    for name in names:
+        (tmp_path / name).touch()
+    result, _ = search_local(tmp_path)
+    assert result.others == {
+        "*.fits": 2, "*_rate.fit": 1, "*_rate.fits.bz2": 1, "*_UNCAL.FITS.GZ": 1,
+    }  # fmt: skip
+    renamed, unpacked = sorted(result.refused)
+    assert renamed.startswith("1 x *_rate.fit: only names that end in _rate.fits")
+    assert unpacked == "1 x *_rate.fits.bz2: compressed. Unpack them, e.g. with gunzip"
+
+
 def test_a_local_file_that_is_cut_short_is_failed(local):
     path = local / rate_name(1)
     path.write_bytes(path.read_bytes()[:-5000])

@@ -91,8 +91,9 @@ def _note_pointings(folder: Folder, members: list[Exposure]) -> None:
     if lost:
         messages.warn(
             f"{lost} of {len(members)} exposures do not tell where they point (RA_REF, DEC_REF, "
-            "ROLL_REF, V3I_YANG, VPARITY in SCI): each counts as a field of its own. Sources that "
-            "only all dithers of a field together show stay in, and the uncertainty may be too low"
+            "ROLL_REF, V3I_YANG, VPARITY in SCI): each is refined as a field of its own, all count "
+            "as one pointing. Sources that only all dithers of a field together show stay in, and "
+            "the uncertainty may be too low"
         )
     combination = folder.combination
     nearest = (fields.SAME_ACROSS, fields.SAME_ACROSS)

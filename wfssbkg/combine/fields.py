@@ -105,14 +105,14 @@ def distinct(pointings: list[Pointing], *, nearest: tuple[float, float]) -> list
     Parameters
     ----------
     pointings : list of dicts
-        As for `group`. An exposure without a pointing has one of its own.
+        As for `group`. Exposures without a pointing are all taken to have the same.
     nearest : (float, float)
         Pointings that differ by less than this in y and in x, px, are the same.
 
     Returns
     -------
     list of int
-        For each exposure the number of its pointing, from 0.
+        For each exposure the number of its pointing; -1 where it is not known.
     """
     labels, count = [0] * len(pointings), 0
     for numbers, offsets in group(pointings, most=len(pointings), roll_tolerance=_SAME_ROLL):
@@ -124,12 +124,19 @@ def distinct(pointings: list[Pointing], *, nearest: tuple[float, float]) -> list
                 different.append(offset)
             labels[number] = count + (int(same[0]) if len(same) else len(different) - 1)
         count += len(different)
-    return labels
+    return [label if pointing else -1 for label, pointing in zip(labels, pointings, strict=True)]
 
 
 def members(pointings: list[Pointing]) -> list[list[int]]:
     """The numbers of the exposures of each field; from the pointing of each exposure."""
     return [numbers for numbers, _ in group(pointings, most=1000)]
+
+
+def surely_apart(pointings: list[Pointing]) -> list[list[int]]:
+    """As `members`, but exposures without a pointing are one field: they may be dithers of one."""
+    unknown = [number for number, pointing in enumerate(pointings) if not pointing]
+    known = [numbers for numbers in members(pointings) if pointings[numbers[0]]]
+    return known + [unknown] * bool(unknown)
 
 
 def units(pointings: list[Pointing]) -> list[list[int]]:

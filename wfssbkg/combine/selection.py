@@ -117,9 +117,10 @@ def judge_measured(
     limit = settings.maximum_masked_fraction
     for row in table:
         if row["status"] == ACCEPTED and row["masked_fraction"] > limit:
+            found, most_allowed = percent(row["masked_fraction"], limit)
             row["status"] = REJECTED
             row["reason"] = (
-                f"{row['masked_fraction']:.0%} of the pixels masked, more than {limit:.0%} "
+                f"{found} of the pixels masked, more than {most_allowed} "
                 "(combine.maximum_masked_fraction)"
             )
 
@@ -130,7 +131,7 @@ def _too_saturated(
     """The exposures with a saturated trace longer than `most` px, and its length."""
     if not members:
         return
-    groups = fields.members([exposure.pointing for exposure in members])
+    groups = fields.surely_apart([exposure.pointing for exposure in members])
     shape = members[0].shape
     defects = saturation.permanent(saturated, groups, shape)
     for exposure, flagged in zip(members, saturated, strict=True):
@@ -141,8 +142,17 @@ def _too_saturated(
                 yield exposure, length
 
 
-def common_reasons(table: Table) -> list[str]:
-    """Which settings reject a large part of the exposures of a table, each in a sentence."""
+def percent(*values: float, digits: int = 0) -> list[str]:
+    """Different numbers in per cent, with at least some digits, and enough to tell them apart."""
+    words = [f"{value:.{digits}%}" for value in values]
+    return words if len(set(words)) == len(words) else percent(*values, digits=digits + 1)
+
+
+def common_reasons(table: Table, where: str) -> list[str]:
+    """Which settings reject a large part of the exposures of a table, each in a sentence.
+
+    `where` says where the user finds these exposures.
+    """
     judged = np.count_nonzero(np.isin(table["status"], (ACCEPTED, REJECTED)))
     settings = Counter(
         found[1]
@@ -150,8 +160,9 @@ def common_reasons(table: Table) -> list[str]:
         if (found := re.search(r"\((combine\.\w+)", reason))
     )
     return [
-        f"{count} of {judged} exposures are rejected for one reason ({name}): look at them in the "
-        "report of compareBackgrounds.py. If they are sound, change that setting"
+        f"{count} of {judged} exposures are rejected for one reason ({name}): look at them "
+        f"{where}. If they are sound, "
+        f"{'lower' if name == 'combine.level_border' else 'raise'} that setting"
         for name, count in settings.most_common()
         if count > _MANY * judged
     ]
@@ -187,9 +198,11 @@ def unfit(
     limits = np.maximum(settings.maximum_structure * usual, settings.tolerated_structure)
     for (exposure, found), crowded, limit in zip(refined, numbers > most, limits, strict=True):
         if found.structure > limit:
+            structure, allowed = percent(found.structure, limit, digits=2)
+            tolerated = limit == settings.tolerated_structure
             reason = (
-                f"differs from the others by {found.structure:.2%} of the sky on large scales, "
-                f"more than {limit:.2%} (combine.maximum_structure and tolerated_structure)"
+                f"differs from the others by {structure} of the sky on large scales, more than "
+                f"{allowed} (combine.{'tolerated' if tolerated else 'maximum'}_structure)"
             )
         elif crowded.any():
             k = int(np.argmax(crowded))
@@ -240,7 +253,7 @@ def still_fit(
     if len(fit) < len(members):
         exposure_table.write(table, folder.table)
     if len(fit) < settings.minimum_exposures:
-        messages.warn_some(common_reasons(table))
+        messages.warn_some(common_reasons(table, f"({folder.masked('*_rate.fits')})"))
         raise StepError(
             f"{len(fit)} exposures are fit for a background, expected at least "
             f"{settings.minimum_exposures} (combine.minimum_exposures in the config)"

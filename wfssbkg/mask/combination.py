@@ -44,6 +44,11 @@ def sort_out(run: Run, folder: Folder, table: Table) -> Work:
         If there is none at all.
     """
     rates = exposure_table.to_process(table, folder)
+    if not len(table):
+        raise StepError(
+            f"{folder.table} has no exposure: queryData.py found none. Run it again: it says what "
+            "it found instead"
+        )
     if not rates:
         raise StepError(f"{folder.table} has no accepted exposure. See its column 'reason'")
     settings = up_to_date.bearing(run.config, up_to_date.MASKED, folder.combination)
@@ -73,13 +78,11 @@ def note_done(table: Table, folder: Folder, done: list[Path]) -> None:
             row["masked_fraction"] = header.get("MASKFRAC", np.nan)
 
 
-def check_references(run: Run, table: Table, rates: list[Path]) -> None:
-    """Ask CRDS for what the earliest and the latest of some exposures need, or say why not."""
-    mjd = dict(zip(table["productFilename"], np.nan_to_num(table["mjd"]), strict=True))
-    by_date = sorted(rates, key=lambda rate: mjd[rate.name])
+def check_references(run: Run, rates: list[Path]) -> None:
+    """Ask CRDS for what some exposures need, or say why it cannot be had."""
     settings = run.config.mask
     cleaning = settings.flicker_noise == flicker_noise.CLEANED
-    jobs = [(sorted({*by_date[:1], *by_date[-1:]}), settings.crds_context, cleaning)]
+    jobs = [(rates, settings.crds_context, cleaning)]
     run.workers.run_in_order(pipeline.check_references, jobs, description="asking CRDS")
 
 

@@ -2,11 +2,10 @@
 
 from dataclasses import replace
 
-import numpy as np
 from astropy.table import Table
 
 from wfssbkg.errors import StepError
-from wfssbkg.files import exposure_table, fits_file, flicker_noise, rate, up_to_date
+from wfssbkg.files import exposure_table, flicker_noise, rate_header
 from wfssbkg.layout import Folder
 from wfssbkg.run import messages
 from wfssbkg.run.command_line import Run
@@ -28,21 +27,23 @@ def settle(run: Run, folder: Folder, table: Table) -> Run:
     kind = config.mask.flicker_noise
     flicker_noise.exclude(table, kind)
     exposure_table.write(table, folder.table)
-    messages.say(flicker_noise.in_words(table, run.config.mask.flicker_noise, kind))
+    if flicker_noise.could_be_used(table).any():
+        messages.say(flicker_noise.in_words(table, run.config.mask.flicker_noise, kind))
     return replace(run, config=config)
 
 
 def look_at_headers(table: Table, folder: Folder) -> None:
-    """Note what only headers tell: S_CLNFNS, and the start of an exposure without EXPSTART."""
-    for row in table[flicker_noise.could_be_used(table)]:
-        path, masked = exposure_table.rate_path(row, folder), folder.masked(row["productFilename"])
-        if row["s_clnfns"] and masked.exists() and up_to_date.is_no_older(masked, [path]):
+    """Note what headers tell, also those of files that were replaced since queryData.py."""
+    processed = []
+    for row, usable in zip(table, flicker_noise.could_be_used(table), strict=True):
+        name = row["productFilename"]
+        if not usable:
             continue
         try:
-            with fits_file.opened(path if path.exists() else masked) as hdus:
-                header = hdus[0].header
+            found = rate_header.at_hand(exposure_table.rate_path(row, folder), folder.masked(name))
         except StepError:  # whoever masks it will tell
             continue
-        begun = row["mjd"] if np.isfinite(row["mjd"]) else rate.start(header)
-        values = {"s_clnfns": flicker_noise.of_header(header), "mjd": begun}
-        exposure_table.mark(table, row["productFilename"], **values)
+        rate_header.note_in(row, found)
+        if found.processed:
+            processed.append(f"{name} excluded: {row['reason']}")
+    messages.warn_some(processed)

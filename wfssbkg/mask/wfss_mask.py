@@ -35,11 +35,10 @@ def write_all(run: Run, rates: list[Path]) -> bool:
     Raises
     ------
     ConfigError
-        If one of the files does not exist.
+        If one of them is no file, or a compressed one.
     """
     for rate in rates:
-        if not rate.is_file():
-            raise ConfigError(f"--wfss-mask {rate}: there is no such file. Expected rate files")
+        _check_is_file(rate)
     settings = run.config.mask
     noted = {f"mask.{key}": value for key, value in settings.model_dump(mode="json").items()}
     rates = list(dict.fromkeys(rates))
@@ -59,6 +58,19 @@ def write_all(run: Run, rates: list[Path]) -> bool:
                 "Look at the mask: the field may be too crowded, or mask.threshold too low"
             )
     return all_made
+
+
+def _check_is_file(rate: Path) -> None:
+    """Check what can be seen of a rate file from outside; a ConfigError says what is wrong."""
+    problem = ""
+    if rate.is_dir():
+        problem = f"it is a folder. Expected rate files, e.g. {rate / '*_rate.fits'}"
+    elif not rate.is_file():
+        problem = "there is no such file. Expected rate files"
+    elif rate.suffix.lower() in (".gz", ".bz2", ".xz", ".z", ".zip"):
+        problem = "it is compressed. Unpack it first, e.g. with gunzip"
+    if problem:
+        raise ConfigError(f"--wfss-mask {rate}: {problem}")
 
 
 def write(rate: Path, output: Path, settings: Mask, noted: Mapping[str, Any]) -> float:

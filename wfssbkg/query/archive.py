@@ -39,8 +39,13 @@ _SAME = ("cal_ver", "crds_ctx", "category", "pi_name", "visitype", "pcs_mode")
 # Why an exposure is excluded that is public by its date.
 RESTRICTED, SUPERSEDED = "not public: restricted", "superseded in the archive"
 
-# How the names of FITS files end: the kind of the file.
-ENDING = re.compile(r"_[0-9A-Za-z]+\.fits(\.gz)?$", re.IGNORECASE)
+# How the names of FITS files end, also of compressed ones: the kind of the file.
+ENDING = re.compile(r"(?i)(_[0-9a-z]+)?\.(fits|fit|fts)(?P<packed>\.(gz|bz2|xz|z|zip))?$")
+# How databases say that they do not know a column. Some of the names are English words: they count
+# only within these words.
+_NO_COLUMN = re.compile(
+    r"(?i)\b(unknown|invalid|no such) columns?\b[^.;]*|\bcolumns?\b[^.;]*(does not exist|not found)"
+)
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _PRODUCTS = "mast:JWST/product/"
 _SERVICE = "Mast.Jwst.Filtered.Niriss"
@@ -105,7 +110,9 @@ def search(query: Query, combinations: Sequence[Combination]) -> SearchResult:
         If MAST cannot be reached or its answer is not complete.
     """
     try:
-        rows = network.with_retries(lambda: _rows(query, combinations), query, report=messages.say)
+        rows, refusal = network.with_retries(
+            lambda: _rows(query, combinations), query, report=messages.say
+        )
     except StepError as error:
         if isinstance(error.__cause__, network.RefusedError):
             raise StepError(f"MAST at {query.mast_url} {error.__cause__}") from error
@@ -113,53 +120,60 @@ def search(query: Query, combinations: Sequence[Combination]) -> SearchResult:
             f"MAST at {query.mast_url} gives no list of exposures: {error}. "
             "Check the network and query.mast_url, and run queryData.py again"
         ) from error
+    if refusal:
+        messages.warn(f"WARNING: MAST refuses the request {refusal}: what they tell is unknown")
     result = sift(rows, combinations)
     result.source = f"MAST ({query.mast_url})"
     return result
 
 
-def _rows(query: Query, combinations: Sequence[Combination]) -> list[Any]:
+def _rows(query: Query, combinations: Sequence[Combination]) -> tuple[list[Any], str]:
     """All rows of the keyword service for some combinations, from all pages of the answer.
 
-    A request that names a column that the service does not have fails as a whole.
+    A request that names a column that the service does not have fails as a whole. Which columns
+    were done without, and why, is the second value, in words.
     """
-    columns = COLUMNS
+    columns, refusal = COLUMNS, ""
     while True:
         answers = _answers(query, combinations, columns)
         problems = [answer for answer in answers if answer["status"] != "COMPLETE"]
         if not problems:
             break
-        columns = _known(columns, f"status {problems[0]['status']}: {problems[0].get('msg')}")
+        problem = f"status {problems[0]['status']}: {problems[0].get('msg')}"
+        columns = _known(columns, problem)
+        missing = ", ".join(name for name in COLUMNS if name not in columns)
+        refusal = f"({_in_a_line(problem)}). It is made without the columns {missing}"
     rows = [row for answer in answers for row in answer["data"]]
     expected = (answers[-1].get("paging") or {}).get("rowsFiltered") or 0
     if len(rows) < expected:
         raise ValueError(f"{len(rows)} of {expected} rows arrived")
-    return rows
+    return rows, refusal
 
 
 def _known(columns: Sequence[str], problem: str) -> tuple[str, ...]:
-    """The columns without those that the service complains of, or, if it names none, that may go.
+    """The columns without those that the service does not know, or, if it names none, that may go.
 
-    An error that will not pass is a `network.RefusedError`, one that may a ValueError.
+    An error that will not pass is a `network.RefusedError`, one that may a ValueError: without the
+    useful columns, files that are stale would be taken.
     """
-    # Some names are English words: only what follows the word column is one of them.
-    _, *after = re.split("column", problem, maxsplit=1, flags=re.IGNORECASE)
-    named = [name for name in columns if re.search(rf"(?i)\b{name}\b", "".join(after))]
-    words = printable(" ".join(problem.split()))[:200]
+    complaint = _NO_COLUMN.search(problem)
+    listed = re.findall(r"\w+", complaint[0].lower()) if complaint else []
+    named = [name for name in columns if name.lower() in listed]
     required = [name for name in named if name in REQUIRED]
     if required:
         raise network.RefusedError(
             f"does not know {', '.join(required)} any more, which it was asked for and which "
-            f"WFSSBackgrounds needs ({words}). WFSSBackgrounds needs an update"
+            f"WFSSBackgrounds needs ({_in_a_line(problem)}). WFSSBackgrounds needs an update"
         )
     dropped = named or [name for name in columns if name in USEFUL]
-    if not dropped:
-        raise ValueError(words)
-    messages.warn(
-        f"WARNING: MAST refuses the request ({words}). It is made without the columns "
-        f"{', '.join(dropped)}: what they tell is unknown"
-    )
+    if not (complaint and dropped):
+        raise ValueError(_in_a_line(problem))
     return tuple(name for name in columns if name not in dropped)
+
+
+def _in_a_line(words: str) -> str:
+    """The beginning of what a server says."""
+    return printable(" ".join(words.split()))[:200]
 
 
 def _answers(
@@ -283,7 +297,7 @@ def to_exposure(row: Any, combinations: Sequence[Combination]) -> dict[str, Any]
         "dataURI": _PRODUCTS + row["filename"],
         "size": int(size) if 0 < size < 2**62 else 0,
         "checksum": checksum if _MD5.fullmatch(checksum) else "",
-        "program": row["program"].lstrip("0"),
+        "program": (row["program"] or _program_of(row["filename"])).lstrip("0"),
         "ra": ra,
         "dec": dec,
         "pointing": pointing,
@@ -294,6 +308,12 @@ def to_exposure(row: Any, combinations: Sequence[Combination]) -> dict[str, Any]
         "status": EXCLUDED if reason else ACCEPTED,
         "reason": reason,
     } | {name: row[name] for name in _SAME}
+
+
+def _program_of(name: str) -> str:
+    """The programme in the name of a file from the archive; '' in other names."""
+    found = re.match("jw([0-9]{5})[0-9]{6}_", name)
+    return found[1] if found else ""
 
 
 def _text(value: Any) -> str:

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,7 +64,8 @@ def download(
 
     Without `keep_rates`, an exposure that is masked needs no rate file. Exposures that failed are
     looked at again: they are accepted if their file is sound, or can be downloaded. One that
-    cannot be gets the status failed and a reason. Local files are left as they are.
+    cannot be gets the status failed and a reason; where only a newer version cannot be, the former
+    one stays in use. Local files are left as they are.
 
     Parameters
     ----------
@@ -89,8 +90,8 @@ def download(
     StepError
         If the disk is too small for them.
     """
-    wanted = [row for row in table if _is_wanted(row, folder)]
     newer = table.meta.get("newer", {})
+    wanted = [row for row in table if _is_wanted(row, folder, newer)]
     for row in wanted:  # what a run fetched that was then killed
         name = row["productFilename"]
         if name in newer and _is_version(folder.rate(name), newer[name]):
@@ -104,16 +105,23 @@ def download(
     ]
     outcomes = _download_all(missing, folder, query) if missing else {}
     renewed = [name for name in newer if isinstance(outcomes.get(name), int)]
+    warnings = list(_of_other_sizes(missing, outcomes))
     for row in wanted:
         name = row["productFilename"]
         outcome = outcomes.get(name)
-        if isinstance(outcome, StepError):
-            row["status"], row["reason"] = FAILED, f"download failed: {outcome}"
-        elif outcome is not None or row["status"] == FAILED:  # the file is there, and sound
-            row["status"], row["reason"] = ACCEPTED, ""
         if isinstance(outcome, int):
             _describe(row, newer.pop(name, {}), folder)
-    messages.warn_some([f"WARNING: {line}" for line in _of_other_sizes(missing, outcomes)])
+        elif outcome is None:
+            if row["status"] == FAILED:  # the file is there, and sound
+                row["status"], row["reason"] = ACCEPTED, ""
+        elif name in newer and row["status"] != FAILED:
+            warnings.append(
+                f"{name}: the newer version in the archive could not be downloaded ({outcome}). "
+                "The former one stays in use"
+            )
+        else:
+            row["status"], row["reason"] = FAILED, f"download failed: {outcome}"
+    messages.warn_some([f"WARNING: {line}" for line in warnings])
     sizes = [outcome for outcome in outcomes.values() if isinstance(outcome, int)]
     return Downloads(
         downloaded=len(sizes),
@@ -153,8 +161,9 @@ def _describe(row: Table.Row, version: Mapping[str, Any], folder: Folder) -> Non
     for column, value in version.items():
         row[column] = value
     row["size"] = folder.rate(row["productFilename"]).stat().st_size
-    row["s_clnfns"] = ""
-    row["level"] = row["masked_fraction"] = np.nan
+    row["status"], row["reason"] = ACCEPTED, ""
+    row["s_clnfns"] = row["flat"] = row["crds_context"] = ""
+    row["level"] = row["masked_fraction"] = row["weight"] = np.nan
 
 
 def _is_version(path: Path, version: Mapping[str, Any]) -> bool:
@@ -174,15 +183,17 @@ def _is_version(path: Path, version: Mapping[str, Any]) -> bool:
     )
 
 
-def _is_wanted(row: Table.Row, folder: Folder) -> bool:
+def _is_wanted(row: Table.Row, folder: Folder, newer: Container[str]) -> bool:
     """Whether the rate file of an exposure is to be there, from MAST.
 
-    A rejected exposure may have to be masked again, if it was masked at all.
+    A rejected exposure may have to be masked again, if it was masked at all, or is to be judged by
+    its newer version.
     """
     if not exposure_table.is_downloaded(row):
         return False
-    masked_once = row["status"] == REJECTED and folder.masked(row["productFilename"]).exists()
-    return masked_once or row["status"] in (ACCEPTED, FAILED)
+    name = row["productFilename"]
+    again = row["status"] == REJECTED and (folder.masked(name).exists() or name in newer)
+    return again or row["status"] in (ACCEPTED, FAILED)
 
 
 def _is_missing(

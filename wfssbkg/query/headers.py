@@ -1,88 +1,11 @@
-"""What the header of a rate file tells that MAST does not, or that MAST has wrong."""
+"""What the headers of downloaded files tell, noted in the exposure table."""
 
-import math
-from collections.abc import MutableMapping
-from pathlib import Path
-from typing import Any, NamedTuple
-
-from astropy.io import fits
 from astropy.table import Table
 
-from wfssbkg.errors import StepError, printable
-from wfssbkg.files import exposure_table, flicker_noise
-from wfssbkg.files.exposure_table import ACCEPTED, EXCLUDED, FOOTPRINT, HEADER, REJECTED
-from wfssbkg.files.fits_file import opened
+from wfssbkg.errors import StepError
+from wfssbkg.files import exposure_table, rate_header
+from wfssbkg.files.exposure_table import EXCLUDED, TARGET
 from wfssbkg.layout import Folder
-
-PROCESSED = "processed already"  # how the reason begins of a file that is no rate file any more
-
-# What was done to a file, by the keyword that tells. Of the JWST pipeline: complete or not; of
-# grizli: true or false (jwst_utils.py and prep.py of grizli 1.14).
-_STEPS = {"S_FLAT": "flat-fielded", "S_BKDSUB": "background subtracted"}
-_GRIZLI = {
-    "FIXFLAT": "flat-fielded by grizli",
-    "GSKYCOL": "columns of the background subtracted by grizli",
-    "ONEFEXP": "1/f noise subtracted by grizli",
-    "GRIZLWCS": "world coordinates changed by grizli",
-}
-
-
-class Told(NamedTuple):
-    """What a header tells.
-
-    Attributes
-    ----------
-    cleaning : str
-        For the column s_clnfns: COMPLETE, SKIPPED or the like, or absent.
-    cal_ver, crds_ctx : str
-        Of the pipeline that made the file; '' if it does not tell.
-    pointing : (float, float) or None
-        Right ascension and declination of the reference point, in deg.
-    processed : str
-        What was done to a file that is no rate file any more, in words; '' for a rate file.
-    """
-
-    cleaning: str
-    cal_ver: str
-    crds_ctx: str
-    pointing: tuple[float, float] | None
-    processed: str
-
-
-def read(path: Path) -> Told:
-    """What the header of a file tells; a StepError if it cannot be read."""
-    with opened(path) as hdus:  # so that a damaged card is a StepError as well
-        return told(hdus[0].header, hdus["SCI"].header if "SCI" in hdus else fits.Header())
-
-
-def told(primary: fits.Header, sci: fits.Header) -> Told:
-    """What the primary header of a rate file and that of its SCI tell."""
-    cal_ver, crds_ctx = (
-        printable(str(primary.get(key, ""))).strip() for key in ("CAL_VER", "CRDS_CTX")
-    )
-    ra, dec = sci.get("RA_REF"), sci.get("DEC_REF")
-    known = all(isinstance(value, int | float) and math.isfinite(value) for value in (ra, dec))
-    known = known and abs(dec) <= 90 and not ra == dec == 0
-    pointing = (ra % 360 % 360, float(dec)) if known else None  # twice: -1e-20 % 360 is 360
-    return Told(
-        printable(flicker_noise.of_header(primary)),
-        cal_ver,
-        crds_ctx,
-        pointing,
-        _processed(primary, sci),
-    )
-
-
-def _processed(primary: fits.Header, sci: fits.Header) -> str:
-    """What was done to a file, from the keywords of the JWST pipeline and of grizli."""
-    done = [f"{words} ({key})" for key, words in _STEPS.items() if primary.get(key) == "COMPLETE"]
-    done += [f"{words} ({key})" for key, words in _GRIZLI.items() if primary.get(key) is True]
-    skies = [key for key in primary if key.startswith("GSKY") and key[4:].isdigit()]
-    if skies:
-        done.append(f"background subtracted by grizli ({skies[0]})")
-    if "CD1_1" in sci and str(sci.get("CTYPE1")).endswith("-SIP") and "GRIZLWCS" not in primary:
-        done.append(f"world coordinates changed (CTYPE1 {sci['CTYPE1']})")
-    return " and ".join(done)
 
 
 def note(table: Table, folder: Folder) -> None:
@@ -99,25 +22,23 @@ def note(table: Table, folder: Folder) -> None:
         Where the files are. Of a rate file that was removed, its masked exposure has the header.
     """
     for row in table:
-        if row["s_clnfns"] or row["status"] == EXCLUDED or not exposure_table.is_downloaded(row):
-            continue
-        rate, masked = folder.rate(row["productFilename"]), folder.masked(row["productFilename"])
-        try:
-            found = read(rate if rate.exists() else masked)
-        except StepError:  # makeMask.py will tell
-            continue
-        if not rate.exists():  # what its header tells besides is of the flat-fielding
-            found = found._replace(cal_ver="", crds_ctx="", processed="")
-        note_in(row, found)
+        if not row["s_clnfns"] and (found := _at_hand(row, folder)):
+            rate_header.note_in(row, found)
 
 
-def note_in(row: MutableMapping[str, Any] | Table.Row, found: Told) -> None:
-    """Note in the row of an exposure what its header tells; one that was processed is excluded."""
-    row["s_clnfns"] = found.cleaning
-    row["cal_ver"] = row["cal_ver"] or found.cal_ver
-    row["crds_ctx"] = row["crds_ctx"] or found.crds_ctx
-    if found.pointing and row["pointing"] != FOOTPRINT:
-        row["ra"], row["dec"] = found.pointing
-        row["pointing"] = HEADER
-    if found.processed and row["status"] in (ACCEPTED, REJECTED):
-        row["status"], row["reason"] = EXCLUDED, f"{PROCESSED}, {found.processed}"
+def note_pointings(table: Table, folder: Folder) -> None:
+    """As `note`, but only the pointings, of all exposures whose footprint MAST does not give."""
+    for row in table:
+        if row["pointing"] in ("", TARGET) and (found := _at_hand(row, folder)):
+            rate_header.point(row, found)
+
+
+def _at_hand(row: Table.Row, folder: Folder) -> rate_header.Told | None:
+    """What the header of a downloaded file tells; None if it cannot, or does not matter."""
+    if row["status"] == EXCLUDED or not exposure_table.is_downloaded(row):
+        return None
+    name = row["productFilename"]
+    try:
+        return rate_header.at_hand(folder.rate(name), folder.masked(name))
+    except StepError:  # makeMask.py will tell
+        return None

@@ -8,11 +8,11 @@ from typing import Any
 from astropy.io import fits
 
 from wfssbkg.errors import ConfigError, StepError, printable
-from wfssbkg.files import rate
+from wfssbkg.files import rate, rate_header
 from wfssbkg.files.exposure_table import ACCEPTED, FAILED
 from wfssbkg.files.fits_file import opened
 from wfssbkg.layout import Combination
-from wfssbkg.query import archive, headers
+from wfssbkg.query import archive
 from wfssbkg.run import progress
 
 
@@ -57,7 +57,7 @@ def search(folder: Path, combinations: Sequence[Combination]) -> archive.SearchR
         else:
             # Whatever its header says, MAST has no say in a file of the user's own.
             exposure |= {"dataURI": str(path), "status": ACCEPTED, "reason": ""}
-            headers.note_in(exposure, told)
+            rate_header.note_in(exposure, told)
             try:
                 rate.check(path)
             except StepError as error:
@@ -84,24 +84,25 @@ def _unread(others: Counter[str]) -> list[str]:
     """What to do about rate files whose names are not read."""
     lines = []
     for kind, number in others.items():
-        if kind.lower() == "*_rate.fits":
-            lines.append(f"{number} x {kind}: names are read in lower case only. Rename them")
-        elif kind.lower() == "*_rate.fits.gz":
-            lines.append(f"{number} x {kind}: compressed. Unpack them with gunzip")
+        if kind.lower().startswith("*_rate."):
+            advice = "only names that end in _rate.fits, in lower case, are read. Rename them"
+            if archive.ENDING.search(kind)["packed"]:
+                advice = "compressed. Unpack them, e.g. with gunzip"
+            lines.append(f"{number} x {kind}: {advice}")
     return lines
 
 
-def _header(path: Path) -> tuple[dict[str, Any], headers.Told]:
+def _header(path: Path) -> tuple[dict[str, Any], rate_header.Told]:
     """The header of a rate file as a row of MAST's keyword service, and what it tells besides."""
     with opened(path) as hdus:
         primary = hdus[0].header
         sci = hdus["SCI"].header if "SCI" in hdus else fits.Header()
-        told, header = headers.told(primary, sci), dict(sci) | dict(primary)
+        told, header = rate_header.told(primary, sci), dict(sci) | dict(primary)
         size = path.stat().st_size
     row = {name: header.get(name.upper()) for name in archive.COLUMNS}
     row |= {"filename": path.name, "fileSize": size, "productLevel": "2a"}
     row["checksum"] = None  # this keyword is FITS's own
-    row["date_obs_mjd"] = rate.start(header)
+    row["date_obs_mjd"] = told.start
     row["fileSetName"] = path.name.removesuffix("_rate.fits").removesuffix("_nis")
     row["instrume"] = row["instrume"] or "unknown"
     return row, told

@@ -10,7 +10,7 @@ from astropy.table import Table
 
 from wfssbkg.config import Query
 from wfssbkg.errors import StepError
-from wfssbkg.files import exposure_table
+from wfssbkg.files import exposure_table, rate_header
 from wfssbkg.files.exposure_table import (
     ACCEPTED,
     EXCLUDED,
@@ -20,7 +20,7 @@ from wfssbkg.files.exposure_table import (
     REJECTED,
 )
 from wfssbkg.layout import Combination, Folder
-from wfssbkg.query import archive, headers
+from wfssbkg.query import archive
 from wfssbkg.query.archive import SearchResult
 from wfssbkg.query.download import size_in_words
 from wfssbkg.run import messages
@@ -150,7 +150,7 @@ def _version_at_hand(former: Table.Row | None, rate: Path) -> dict[str, Any]:
         version = {column: former[column] for column in version}
     if not (version["checksum"] or version["cal_ver"]):  # as in tables of before these columns
         try:
-            told = headers.read(rate)
+            told = rate_header.read(rate)
         except StepError:  # removed, since it is masked; or spoilt: then it is downloaded again
             return version
         size = rate.stat().st_size
@@ -162,10 +162,10 @@ def keep_results(table: Table, earlier: Table) -> Table:
     """
     Take over from an earlier exposure table what later steps wrote there.
 
-    Level, masked fraction and the like, and what the header told, stay with an exposure whose
-    version has not changed; a rejected one stays rejected, and one that was processed excluded. One
-    that failed stays so until its download is tried again. An exposure that MAST no longer lists
-    keeps its row.
+    A pointing stays unless the new row has a footprint. Level, masked fraction and the like, and
+    what the header told besides, stay with an exposure whose version has not changed; a rejected
+    one stays rejected, and one that was processed excluded. One that failed stays so until its
+    download is tried again. An exposure that MAST no longer lists keeps its row.
 
     Parameters
     ----------
@@ -183,13 +183,14 @@ def keep_results(table: Table, earlier: Table) -> Table:
     for former in earlier:
         name = former["productFilename"]
         row = rows.get(name)
-        if row and name not in newer and exposure_table.same_version(row, former):
+        # No version of a file points elsewhere, and a target is not where the detector looks.
+        if row and row["pointing"] != FOOTPRINT and former["pointing"] in (FOOTPRINT, HEADER):
+            row.update({column: former[column] for column in ("ra", "dec", "pointing")})
+        if row and exposure_table.same_version(row, former):
             row.update({column: former[column] for column in _RESULTS})
             row["s_clnfns"] = row["s_clnfns"] or former["s_clnfns"]
-            if former["pointing"] == HEADER and row["pointing"] != FOOTPRINT:
-                row.update({column: former[column] for column in ("ra", "dec", "pointing")})
-            processed = remote and former["reason"].startswith(headers.PROCESSED)
-            stays = former["status"] in lasting or processed
+            processed = former["reason"].startswith(rate_header.PROCESSED)
+            stays = former["status"] in lasting or (processed and remote and name not in newer)
             if row["status"] == ACCEPTED and stays:
                 row.update(status=former["status"], reason=former["reason"])
         elif not row and remote and former["dataURI"].startswith("mast:"):

@@ -6,19 +6,19 @@ from astropy.io import fits
 
 from tests import small
 from tests.demo.test_server import write_rate
-from wfssbkg.files import exposure_table
+from wfssbkg.files import exposure_table, rate_header
 from wfssbkg.query import headers
 
 
 def told(primary=None, sci=None):
-    return headers.told(fits.Header(primary or {}), fits.Header(sci or {}))
+    return rate_header.told(fits.Header(primary or {}), fits.Header(sci or {}))
 
 
 @pytest.mark.parametrize(
     ("primary", "sci", "words"),
     [
         ({"S_FLAT": "COMPLETE"}, {}, "flat-fielded (S_FLAT)"),
-        ({"S_BKDSUB": "COMPLETE"}, {}, "background subtracted (S_BKDSUB)"),
+        ({"S_BKDSUB": "complete "}, {}, "background subtracted (S_BKDSUB)"),
         ({"GSKYCOL1": False, "GSKYN1": 1, "GSKY101": 0.5, "GSKY101F": "x.fits"}, {},
          "background subtracted by grizli (GSKY101)"),
         ({"ONEFEXP": True}, {}, "1/f noise subtracted by grizli (ONEFEXP)"),
