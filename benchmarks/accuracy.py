@@ -95,8 +95,7 @@ def subset(everything: list[archive.Exposure], number: int) -> list[archive.Expo
 
 def information(spec: archive.Exposure) -> float:
     """(level/noise)^2 of a pixel of an exposure."""
-    electrons = spec.sky_level * spec.exposure_time * detector.GAIN
-    return electrons**2 / (electrons + detector.READ_NOISE**2)
+    return (spec.sky_level / detector.pixel_noise(spec.sky_level, spec.exposure_time)) ** 2
 
 
 def expected_noise(sample: Sample, rates: Path) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:

@@ -195,6 +195,12 @@ def _amplifier_stripes(rng: np.random.Generator, npix: int) -> np.ndarray:
     return columns + drift * along + np.float32(0.5 * rng.standard_normal())
 
 
+def pixel_noise(level: float, exposure_time: float) -> float:
+    """The noise, DN/s, of a pixel that sees a sky of some level (DN/s) for some time (s)."""
+    electrons = level * exposure_time * GAIN
+    return np.sqrt(electrons + READ_NOISE**2) / (exposure_time * GAIN)
+
+
 def row_jumps(
     rng: np.random.Generator, npix: int, number: int, level: float, exposure_time: float
 ) -> np.ndarray:
@@ -220,8 +226,7 @@ def row_jumps(
         DN/s.
     """
     count = -(-number * npix // FULL_FRAME)
-    electrons = level * exposure_time * GAIN
-    noise = np.sqrt(electrons + READ_NOISE**2) / (exposure_time * GAIN)
+    noise = pixel_noise(level, exposure_time)
     rows = rng.choice(np.arange(REFERENCE_BORDER, npix - REFERENCE_BORDER), count, replace=False)
     offsets = np.zeros((npix, 1), np.float32)
     offsets[rows, 0] = noise * rng.uniform(0.5, 2, count) * rng.choice([-1, 1], count)

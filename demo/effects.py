@@ -1,7 +1,9 @@
 """What real exposures have besides sky, sources and plain noise; each can be switched on alone.
 
-All strengths are here. The values of an exposure are part of it. Each effect has random numbers of
-its own, so that an archive with it and one without it have everything else in common.
+The strengths that differ between exposures are here, those of single pixels in `demo.defects`,
+those of extended light in `demo.extended`. The values of an exposure are part of it. Each effect
+has random numbers of its own, so that an archive with it and one without it have everything else in
+common.
 """
 
 from __future__ import annotations

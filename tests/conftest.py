@@ -1,7 +1,6 @@
 """A small simulated archive, its CRDS cache and its server, for the tests of whole scripts."""
 
 import contextlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 import yaml
 from hypothesis import settings as hypothesis_settings
 
-from tests.script_server import python
+from tests.script_server import python, without_crds
 from wfssbkg.config import read
 from wfssbkg.layout import Combination, Folder
 
@@ -46,8 +45,7 @@ class Archive:
         """The environment variables of a user with a local CRDS cache and without a network."""
         from demo import crds_cache
 
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("CRDS_")}
-        return kept | crds_cache.environment(self.crds) | changes
+        return without_crds() | crds_cache.environment(self.crds) | changes
 
     def config(self, folder, **sections):
         """A config file in `folder` for this archive; `sections` override settings."""

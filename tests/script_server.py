@@ -78,7 +78,7 @@ class _Server:
             self._process = subprocess.Popen(
                 [sys.executable, __file__, str(its.fileno())], pass_fds=[its.fileno()],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
-                env=_without_crds(os.environ),
+                env=without_crds(),
             )  # fmt: skip
         self._lines = self._channel.makefile("rw")
         atexit.register(self._end)
@@ -115,8 +115,9 @@ def _server():
     return _Server()
 
 
-def _without_crds(environment):
-    return {key: value for key, value in environment.items() if not key.startswith("CRDS_")}
+def without_crds():
+    """The environment variables of this process, but for the settings of CRDS."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("CRDS_")}
 
 
 def _send_streams(channel, streams):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import NAMES, ROOT
+from tests.script_server import without_crds
 from wfssbkg.config import Compute, read
 from wfssbkg.errors import ConfigError
 from wfssbkg.files import combined_background, exposure_table
@@ -41,10 +42,14 @@ class Cluster:
 
 def start(folder, *command):
     """Start a program of Dask in a folder of its own, without the CRDS settings of the script."""
-    own = {key: value for key, value in os.environ.items() if not key.startswith("CRDS_")}
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(
-            [DASK, *command], cwd=folder, env=own, stdout=log, stderr=log, start_new_session=True
+            [DASK, *command],
+            cwd=folder,
+            env=without_crds(),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
 
 

@@ -1,7 +1,5 @@
 """Reference files for an exposure, in the CRDS context in which it was flat-fielded."""
 
-import os
-
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -9,7 +7,7 @@ from astropy.io import fits
 from demo import archive, crds_cache
 from tests import small
 from tests.conftest import ROOT
-from tests.script_server import python
+from tests.script_server import python, without_crds
 
 NPIX = 128
 FORMER, CURRENT = "jwst_9001.pmap", "jwst_9002.pmap"
@@ -84,8 +82,7 @@ def query(cache, tmp_path):
             exposures.append(
                 small.masked_exposure(place, spec.filename, sky, 0.01, header=header).masked
             )
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("CRDS_")}
-        environment = kept | crds_cache.environment(cache)
+        environment = without_crds() | crds_cache.environment(cache)
         return python("-c", QUERY, which, tmp_path, *exposures, cwd=ROOT, env=environment)
 
     return asked

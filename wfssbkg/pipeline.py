@@ -100,7 +100,7 @@ def flat_field(
     """
     header = rate.check(path)
     _check_belongs(header, combination)
-    if str(header.get("S_FLAT")).strip().upper() == "COMPLETE":
+    if rate.is_complete(header, "S_FLAT"):
         raise StepError("it is flat-fielded already (S_FLAT is COMPLETE). Expected a rate file")
     with fits_file.opened(path) as hdus:
         place = read_pointing(hdus["SCI"].header)

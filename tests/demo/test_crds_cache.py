@@ -1,7 +1,6 @@
 """The real crds client and the real pipeline on the simulated reference files."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from astropy.io import fits
 from stdatamodels.jwst import datamodels
 
 from demo import archive, crds_cache, detector, optics
-from tests.script_server import python
+from tests.script_server import python, without_crds
 
 NPIX = 128
 COMBINATIONS = (("GR150C", "F115W"), ("GR150R", "F200W"))
@@ -50,8 +49,7 @@ def run_pipeline(cache, folder, spec, **environment):
     """Flat-field a simulated exposure in a process with the environment of the cache only."""
     path, result = folder / spec.filename, folder / "flat_fielded.fits"
     archive.simulate_exposure(spec, NPIX, seed=1).save(path)
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("CRDS_")}
-    done = python("-c", PIPELINE, path, result, env=kept | environment, cwd=folder)
+    done = python("-c", PIPELINE, path, result, env=without_crds() | environment, cwd=folder)
     assert done.returncode == 0, done.stderr
     return path, result, json.loads(done.stdout.strip().splitlines()[-1])
 

@@ -18,6 +18,12 @@ _FLOATS, _FLAGS = _KINDS
 _IMAGES = dict.fromkeys(("SCI", "ERR", "DQ", "VAR_POISSON", "VAR_RNOISE"), _FLOATS) | {"DQ": _FLAGS}
 _UNIT = "DN/s"
 _TOLERANCE = 0.01
+PACKED = ("gz", "bz2", "xz", "z", "zip")  # how the names of compressed files end
+
+
+def is_complete(header: Mapping[str, Any], step: str) -> bool:
+    """Whether a primary header says that a step of the pipeline was done, e.g. S_FLAT."""
+    return str(header.get(step)).strip().upper() == "COMPLETE"
 
 
 def check(path: Path, size: int = 0) -> fits.Header:

@@ -86,11 +86,7 @@ def told(primary: fits.Header, sci: fits.Header) -> Told:
 
 def _processed(primary: fits.Header, sci: fits.Header) -> str:
     """What was done to a file, from the keywords of the JWST pipeline and of grizli."""
-    done = [
-        f"{words} ({key})"
-        for key, words in _STEPS.items()
-        if str(primary.get(key)).strip().upper() == "COMPLETE"
-    ]
+    done = [f"{words} ({key})" for key, words in _STEPS.items() if rate.is_complete(primary, key)]
     done += [f"{words} ({key})" for key, words in _GRIZLI.items() if primary.get(key) is True]
     skies = [key for key in primary if key.startswith("GSKY") and key[4:].isdigit()]
     if skies:

@@ -10,6 +10,7 @@ from wfssbkg.config import Mask
 from wfssbkg.detector import science_pixels
 from wfssbkg.errors import ConfigError, StepError
 from wfssbkg.files import masked_exposure
+from wfssbkg.files.rate import PACKED
 from wfssbkg.mask.exposure import noise_and_masks
 from wfssbkg.run import messages
 from wfssbkg.run.command_line import Run
@@ -67,7 +68,7 @@ def _check_is_file(rate: Path) -> None:
         problem = f"it is a folder. Expected rate files, e.g. {rate / '*_rate.fits'}"
     elif not rate.is_file():
         problem = "there is no such file. Expected rate files"
-    elif rate.suffix.lower() in (".gz", ".bz2", ".xz", ".z", ".zip"):
+    elif rate.suffix.lower().removeprefix(".") in PACKED:
         problem = "it is compressed. Unpack it first, e.g. with gunzip"
     if problem:
         raise ConfigError(f"--wfss-mask {rate}: {problem}")

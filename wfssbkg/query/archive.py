@@ -15,6 +15,7 @@ from astroquery.mast.discovery_portal import PortalAPI
 
 from wfssbkg.config import Query
 from wfssbkg.errors import StepError, printable
+from wfssbkg.files import rate
 from wfssbkg.files.exposure_table import ACCEPTED, EXCLUDED, FOOTPRINT, TARGET
 from wfssbkg.layout import Combination
 from wfssbkg.query import network
@@ -40,7 +41,7 @@ _SAME = ("cal_ver", "crds_ctx", "category", "pi_name", "visitype", "pcs_mode")
 RESTRICTED, SUPERSEDED = "not public: restricted", "superseded in the archive"
 
 # How the names of FITS files end, also of compressed ones: the kind of the file.
-ENDING = re.compile(r"(?i)(_[0-9a-z]+)?\.(fits|fit|fts)(?P<packed>\.(gz|bz2|xz|z|zip))?$")
+ENDING = re.compile(rf"(?i)(_[0-9a-z]+)?\.(fits|fit|fts)(?P<packed>\.({'|'.join(rate.PACKED)}))?$")
 # How databases say that they do not know a column. Some of the names are English words: they count
 # only within these words.
 _NO_COLUMN = re.compile(
