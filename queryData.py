@@ -20,9 +20,9 @@ import numpy as np
 from astropy.table import Table
 
 from wfssbkg.errors import StepError
-from wfssbkg.files import exposure_table, flicker_noise, lock, up_to_date
+from wfssbkg.files import exposure_table, flicker_noise, lock, rate_header, up_to_date
 from wfssbkg.layout import Folder, star_catalog
-from wfssbkg.query import archive, download, gaia, headers, rate_folder, selection, stars
+from wfssbkg.query import archive, download, gaia, rate_folder, selection, stars
 from wfssbkg.run import command_line, messages
 
 
@@ -40,7 +40,7 @@ def main() -> int:
             downloads = download.download(
                 table, folder, run.config.query, overwrite=run.overwrite, mask_settings=masked
             )
-            headers.note(table, folder)
+            rate_header.note(table, folder)
             # Again, for those whose pointings only the headers told.
             stars.exclude(table, bright_stars, radius=run.config.query.star_radius)
             flicker_noise.exclude(table, run.config.mask.flicker_noise)
@@ -91,7 +91,7 @@ def select(
     """The exposure table of a combination: which exposures to take, and why not the others."""
     table = selection.select(found, folder.combination, run.config.query)
     table = selection.with_earlier_results(table, found, folder, overwrite=run.overwrite)
-    headers.note_pointings(table, folder)
+    rate_header.note_pointings(table, folder)
     stars.exclude(table, bright_stars, radius=run.config.query.star_radius)
     at_hand = np.count_nonzero(table["status"] != exposure_table.EXCLUDED)
     messages.warn_of_unusual_filter(folder.combination, at_hand)

@@ -7,7 +7,6 @@ from astropy.io import fits
 from tests import small
 from tests.demo.test_server import write_rate
 from wfssbkg.files import exposure_table, rate_header
-from wfssbkg.query import headers
 
 
 def told(primary=None, sci=None):
@@ -62,11 +61,11 @@ def test_of_a_rate_file_that_was_removed_the_masked_exposure_tells(tmp_path):
     header = fits.Header({"S_CLNFNS": "COMPLETE", "CAL_VER": "of the flat field"})
     small.masked_exposure(place, name, np.ones((4, 4)), 0.1, header=header)
     table = small.table({"productFilename": name, "dataURI": "mast:x"})
-    headers.note(table, place)
+    rate_header.note(table, place)
     assert (table["s_clnfns"][0], table["cal_ver"][0]) == ("COMPLETE", "")
     # Once a version is looked at, it is not looked at again.
     write_rate(place.rate(name), S_CLNFNS="SKIPPED")
-    headers.note(table, place)
+    rate_header.note(table, place)
     assert table["s_clnfns"][0] == "COMPLETE"
 
 
@@ -74,5 +73,5 @@ def test_a_header_that_is_damaged_is_left_to_the_next_step(tmp_path):
     place, name = small.folder(tmp_path), "jw1_rate.fits"
     place.rate(name).write_bytes(b"SIMPLE  = nothing")
     table = small.table({"productFilename": name, "dataURI": "mast:x"})
-    headers.note(table, place)
+    rate_header.note(table, place)
     assert list(table["status"]) == [exposure_table.ACCEPTED]

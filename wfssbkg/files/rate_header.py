@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 from astropy.io import fits
 from astropy.table import Table
 
-from wfssbkg.errors import printable
+from wfssbkg.errors import StepError, printable
 from wfssbkg.files import exposure_table, flicker_noise, rate
-from wfssbkg.files.exposure_table import EXCLUDED, FOOTPRINT, HEADER
+from wfssbkg.files.exposure_table import EXCLUDED, FOOTPRINT, HEADER, TARGET
 from wfssbkg.files.fits_file import opened
+from wfssbkg.layout import Folder
 
 PROCESSED = "processed already"  # how the reason begins of a file that is no rate file any more
 
@@ -57,12 +58,21 @@ def read(path: Path) -> Told:
         return told(hdus[0].header, hdus["SCI"].header if "SCI" in hdus else fits.Header())
 
 
-def at_hand(path: Path, masked: Path) -> Told:
-    """As `read`, of a rate file or, if that was removed, of its masked exposure."""
-    if path.exists():
-        return read(path)
-    # What its header tells besides is of the flat-fielding.
-    return read(masked)._replace(cal_ver="", crds_ctx="", processed="")
+def at_hand(row: Table.Row, folder: Folder) -> Told | None:
+    """
+    What the header of a rate file tells or, if that was removed, of its masked exposure.
+
+    None if it cannot be read: whoever masks it will tell.
+    """
+    path = exposure_table.rate_path(row, folder)
+    try:
+        if path.exists():
+            return read(path)
+        # What its header tells besides is of the flat-fielding.
+        masked = read(folder.masked(row["productFilename"]))
+        return masked._replace(cal_ver="", crds_ctx="", processed="")
+    except StepError:
+        return None
 
 
 def told(primary: fits.Header, sci: fits.Header) -> Told:
@@ -94,6 +104,32 @@ def _processed(primary: fits.Header, sci: fits.Header) -> str:
     if "CD1_1" in sci and str(sci.get("CTYPE1")).endswith("-SIP") and "GRIZLWCS" not in primary:
         done.append(f"world coordinates changed (CTYPE1 {sci['CTYPE1']})")
     return " and ".join(done)
+
+
+def note(table: Table, folder: Folder) -> None:
+    """
+    Note in an exposure table what the headers of files at hand tell, once for each version.
+
+    Files that were processed are excluded.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        The exposure table; changed in place.
+    folder : `~wfssbkg.layout.Folder`
+        Where the files are.
+    """
+    for row in table:
+        if row["status"] != EXCLUDED and not row["s_clnfns"] and (found := at_hand(row, folder)):
+            note_in(row, found)
+
+
+def note_pointings(table: Table, folder: Folder) -> None:
+    """As `note`, but only the pointings, of all exposures whose footprint MAST does not give."""
+    for row in table:
+        unsure = row["status"] != EXCLUDED and row["pointing"] in ("", TARGET)
+        if unsure and (found := at_hand(row, folder)):
+            point(row, found)
 
 
 def note_in(row: MutableMapping[str, Any] | Table.Row, found: Told) -> None:

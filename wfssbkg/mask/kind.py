@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from astropy.table import Table
 
-from wfssbkg.errors import StepError
 from wfssbkg.files import exposure_table, flicker_noise, rate_header
 from wfssbkg.layout import Folder
 from wfssbkg.run import messages
@@ -36,14 +35,8 @@ def look_at_headers(table: Table, folder: Folder) -> None:
     """Note what headers tell, also those of files that were replaced since queryData.py."""
     processed = []
     for row, usable in zip(table, flicker_noise.could_be_used(table), strict=True):
-        name = row["productFilename"]
-        if not usable:
-            continue
-        try:
-            found = rate_header.at_hand(exposure_table.rate_path(row, folder), folder.masked(name))
-        except StepError:  # whoever masks it will tell
-            continue
-        rate_header.note_in(row, found)
-        if found.processed:
-            processed.append(f"{name} excluded: {row['reason']}")
+        if usable and (found := rate_header.at_hand(row, folder)):
+            rate_header.note_in(row, found)
+            if found.processed:
+                processed.append(f"{row['productFilename']} excluded: {row['reason']}")
     messages.warn_some(processed)
