@@ -23,7 +23,7 @@ from astropy.table import Table
 from wfssbkg.errors import StepError
 from wfssbkg.files import exposure_table, lock, up_to_date
 from wfssbkg.layout import Folder
-from wfssbkg.mask import combination, kind, wfss_mask
+from wfssbkg.mask import combination, wfss_mask
 from wfssbkg.run import command_line, messages
 from wfssbkg.run.command_line import ALL_DONE, SOME_FAILED, Run
 
@@ -51,16 +51,13 @@ def main() -> int:
 def mask_combination(run: Run, folder: Folder) -> None:
     """Mask every accepted exposure of a combination that is not masked yet."""
     table = exposure_table.read(folder.table)
-    run = kind.settle(run, folder, table)
+    run = combination.settle(run, folder, table)
     work = combination.sort_out(run, folder, table)
     at_hand = len(work.done) + len(work.wanted) + len(work.gone)
     messages.warn_of_unusual_filter(folder.combination, at_hand)
-    combination.note_done(table, folder, work.done)
     if work.wanted:
         combination.check_references(run, work.wanted)
     failed = combination.mask_all(run, folder, table, work.wanted)
-    if not run.config.query.keep_rates:
-        combination.remove_rates(table, folder, [*work.done, *work.wanted])
     report(work, failed)
     if work.gone:
         raise StepError(
@@ -68,8 +65,10 @@ def mask_combination(run: Run, folder: Folder) -> None:
             "removed (query.keep_rates in the config). Run queryData.py to download them again"
             + (", with --overwrite as well" if run.overwrite else "")
         )
+    combination.note_headers(table, folder)
     report_fractions(table)
-    combination.note_flats(table, folder)
+    if not run.config.query.keep_rates:
+        combination.remove_rates(table, folder, [*work.done, *work.wanted])
     if work.wanted:
         combination.keep_flat(run, folder, table)
     messages.warn(up_to_date.outdated(folder, table))

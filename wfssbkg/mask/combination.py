@@ -1,7 +1,7 @@
 """All exposures of a combination: which are to be masked, what became of them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ from astropy.table import Table
 
 from wfssbkg import pipeline
 from wfssbkg.errors import StepError
-from wfssbkg.files import exposure_table, flicker_noise, masked_exposure, up_to_date
+from wfssbkg.files import exposure_table, flicker_noise, masked_exposure, rate_header, up_to_date
 from wfssbkg.files.exposure_table import ACCEPTED, FAILED
 from wfssbkg.layout import Folder
 from wfssbkg.mask.exposure import mask_exposure
@@ -32,6 +32,38 @@ class Work:
     done: list[Path]
     wanted: list[Path]
     gone: list[Path]
+
+
+def settle(run: Run, folder: Folder, table: Table) -> Run:
+    """
+    Settle whether the background is to be one of exposures whose 1/f noise was cleaned.
+
+    Says so and why, and notes in the table, which is written, which exposures this leaves out.
+
+    Returns
+    -------
+    `~wfssbkg.run.command_line.Run`
+        The same run with the settled `mask.flicker_noise` in its config.
+    """
+    _look_at_headers(table, folder)
+    config = flicker_noise.settled(run.config, table)
+    kind = config.mask.flicker_noise
+    flicker_noise.exclude(table, kind)
+    exposure_table.write(table, folder.table)
+    if flicker_noise.could_be_used(table).any():
+        messages.say(flicker_noise.in_words(table, run.config.mask.flicker_noise, kind))
+    return replace(run, config=config)
+
+
+def _look_at_headers(table: Table, folder: Folder) -> None:
+    """Note what headers tell, also those of files that were replaced since queryData.py."""
+    processed = []
+    for row, usable in zip(table, flicker_noise.could_be_used(table), strict=True):
+        if usable and (found := rate_header.at_hand(row, folder)):
+            rate_header.note_in(row, found)
+            if found.processed:
+                processed.append(f"{row['productFilename']} excluded: {row['reason']}")
+    messages.warn_some(processed)
 
 
 def sort_out(run: Run, folder: Folder, table: Table) -> Work:
@@ -67,15 +99,6 @@ def sort_out(run: Run, folder: Folder, table: Table) -> Work:
         else:
             work.wanted.append(rate)
     return work
-
-
-def note_done(table: Table, folder: Folder, done: list[Path]) -> None:
-    """Note in the table the exposures that were masked by a run that was then killed."""
-    names = {rate.name for rate in done}
-    for row in table:
-        if row["productFilename"] in names and np.isnan(row["masked_fraction"]):
-            header, _ = masked_exposure.read_headers(folder.masked(row["productFilename"]))
-            row["masked_fraction"] = header.get("MASKFRAC", np.nan)
 
 
 def check_references(run: Run, rates: list[Path]) -> None:
@@ -136,11 +159,17 @@ def _mask_each(
         yield job[0], outcome
 
 
-def note_flats(table: Table, folder: Folder) -> None:
-    """Note in the table which flat fields the exposures were divided by; warns of several."""
+def note_headers(table: Table, folder: Folder) -> None:
+    """
+    Note in the table what the headers of masked exposures tell; warns of several flat fields.
+
+    Of an exposure that was masked by a run that was then killed, only its header tells.
+    """
     for name in exposure_table.fates(table)[ACCEPTED]:
         header, _ = masked_exposure.read_headers(folder.masked(name))
-        exposure_table.mark(table, name, **masked_exposure.flat_field_used(header))
+        values = masked_exposure.flat_field_used(header)
+        values["masked_fraction"] = header.get("MASKFRAC", np.nan)
+        exposure_table.mark(table, name, **values)
     exposure_table.write(table, folder.table)
     flats = exposure_table.flat_fields(table[table["status"] == ACCEPTED])
     if len(flats) > 1:
