@@ -52,35 +52,29 @@ def mask_combination(run: Run, folder: Folder) -> None:
     """Mask every accepted exposure of a combination that is not masked yet."""
     table = exposure_table.read(folder.table)
     run = combination.settle(run, folder, table)
-    work = combination.sort_out(run, folder, table)
-    at_hand = len(work.done) + len(work.wanted) + len(work.gone)
-    messages.warn_of_unusual_filter(folder.combination, at_hand)
-    if work.wanted:
-        combination.check_references(run, work.wanted)
-    failed = combination.mask_all(run, folder, table, work.wanted)
-    report(work, failed)
-    if work.gone:
+    done, wanted, gone = combination.sort_out(run, folder, table)
+    messages.warn_of_unusual_filter(folder.combination, len(done + wanted + gone))
+    if wanted:
+        combination.check_references(run, wanted)
+    failed = combination.mask_all(run, folder, table, wanted)
+    if wanted:
+        masked = f"{len(wanted) - failed} masked"
+        messages.say(f"{masked}, {len(done)} were masked already, {failed} failed")
+    elif not gone:
+        messages.say(f"nothing to do: {len(done)} were masked already")
+    if gone:
         raise StepError(
-            f"{len(work.gone)} exposures have to be masked again, and their rate files were "
+            f"{len(gone)} exposures have to be masked again, and their rate files were "
             "removed (query.keep_rates in the config). Run queryData.py to download them again"
             + (", with --overwrite as well" if run.overwrite else "")
         )
     combination.note_headers(table, folder)
     report_fractions(table)
     if not run.config.query.keep_rates:
-        combination.remove_rates(table, folder, [*work.done, *work.wanted])
-    if work.wanted:
+        combination.remove_rates(table, folder, done + wanted)
+    if wanted:
         combination.keep_flat(run, folder, table)
     messages.warn(up_to_date.outdated(folder, table))
-
-
-def report(work: combination.Work, failed: int) -> None:
-    """Say how many exposures were masked."""
-    done, wanted = len(work.done), len(work.wanted)
-    if wanted:
-        messages.say(f"{wanted - failed} masked, {done} were masked already, {failed} failed")
-    elif not work.gone:
-        messages.say(f"nothing to do: {done} were masked already")
 
 
 def report_fractions(table: Table) -> None:

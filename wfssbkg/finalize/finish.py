@@ -1,6 +1,7 @@
 """From a combined background to a finished one: denoised and filled, by many workers."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def finish(workers: Workers, settings: Finalize, combined: Background) -> Backgr
     sci, err = np.full((2, *combined.sci.shape), np.nan, dtype=np.float32)
     reach = fill.reach(smooth, settings.fill_size)
     sci[inner] = _in_tiles(workers, fill.fill, smooth, reach, "filling", settings.fill_size)
-    err[inner] = uncertainty(combined.err[inner], left, combined.systematic)
+    err[inner] = _uncertainty(combined.err[inner], left, combined.systematic)
     return scaled(sci, err, combined)
 
 
@@ -93,23 +94,13 @@ def tiles(rows: int, margin: int) -> Iterator[tuple[slice, slice]]:
         yield taken, slice(first - taken.start, last - taken.start)
 
 
-def uncertainty(err: np.ndarray, left: float, systematic: float) -> np.ndarray:
+def _uncertainty(err: np.ndarray, left: float, systematic: float) -> np.ndarray:
     """
-    The uncertainty of a finished background.
+    The uncertainty of a finished background, from that of the combined one, `err`.
 
-    Parameters
-    ----------
-    err : (ny, nx) float array
-        That of the combined one; NaN where no exposure counts.
-    left : float
-        The share of the noise that denoising leaves.
-    systematic : float
-        Error that many pixels share; where fewer exposures count, it grows as the noise does.
-
-    Returns
-    -------
-    (ny, nx) float array
-        A filled pixel has the uncertainty of a typical one before denoising.
+    `left` is the share of the noise that denoising leaves, `systematic` the error that many pixels
+    share: where fewer exposures count, it grows as the noise does. A filled pixel, where `err` is
+    NaN, has the uncertainty of a typical one before denoising.
     """
     typical = np.nanmedian(err)
     return np.where(np.isnan(err), typical, err * np.hypot(left, systematic / typical))
@@ -131,15 +122,8 @@ def scaled(smooth: np.ndarray, err: np.ndarray, background: Background) -> Backg
     """
     science = science_pixels(smooth.shape)
     scale = np.median(smooth[science & (background.number > 0)])
-    return Background(
-        sci=np.where(science, smooth / scale, 0).astype(np.float32),
-        err=np.where(science, err / scale, 0).astype(np.float32),
-        number=background.number,
-        bad=background.bad,
-        pointings=background.pointings,
-        inputs=background.inputs,
-        systematic=background.systematic,
-    )
+    sci, err = (np.where(science, x / scale, 0).astype(np.float32) for x in (smooth, err))
+    return replace(background, sci=sci, err=err)
 
 
 def flags(background: Background, *, fewest: int, pointings: int) -> np.ndarray:

@@ -60,56 +60,34 @@ def reference_header(
         if key in exposure:
             header[key] = (exposure[key], exposure.comments[key])
     first, last = exposure_table.days(_accepted(inputs))
+    # CRDS takes a file for the exposures from its USEAFTER until that of the next one: one with the
+    # flat field in is right since that flat field is.
+    use_after = OPERATIONS if flat_is_out else max(OPERATIONS, used["USEAFTER"])
     header["REFTYPE"] = ("BKG", "reference file type")
     header["PEDIGREE"] = (f"INFLIGHT {first} {last}", "origin of the data")
-    header["USEAFTER"] = (_use_after(used, flat_is_out), "valid for exposures since then")
+    header["USEAFTER"] = (use_after, "valid for exposures since then")
     header["AUTHOR"] = (author, "author of the reference file")
+    cleaned = settings["mask.flicker_noise"] == flicker_noise.CLEANED
+    cleaning = flicker_noise.COMPLETE if cleaned else "SKIPPED"
     the_flat = "divided out" if flat_is_out else "in, as in rate exposures"
     kind = "direct image" if combination.direct else "WFSS"
     header["DESCRIP"] = f"NIRISS {kind} background {combination}, flat field {the_flat}"
-    header["S_CLNFNS"] = _cleaning(settings), "1/f noise: cleaned in the exposures or not"
+    header["S_CLNFNS"] = (cleaning, "1/f noise: cleaned in the exposures or not")
     header["FIXFLAT"] = (flat_is_out, "whether the flat field is divided out")
     header["QDATE"] = (inputs.meta["QDATE"], "UTC time of the archive query")
     header["NEXP"] = (len(_accepted(inputs)), "exposures combined")
     header["WFSSBKG"] = (__version__, "version of WFSSBackgrounds")
     header.update({key: value for key, value in used.items() if key != "USEAFTER"})
-    for line in history(inputs, used, settings, flat_is_out=flat_is_out):
+    for line in _history(inputs, used, settings, flat_is_out):
         for part in textwrap.wrap(line.encode("ascii", "replace").decode(), 72):
             header.add_history(part)
     return header
 
 
-def _use_after(used: dict[str, str], flat_is_out: bool) -> str:
-    """Since when a background is right: with the flat field in, since that has been the right one.
-
-    CRDS takes a file for the exposures from its USEAFTER until that of the next one.
-    """
-    return OPERATIONS if flat_is_out else max(OPERATIONS, used["USEAFTER"])
-
-
-def _cleaning(settings: dict[str, Any]) -> str:
-    """S_CLNFNS, of two kinds: that of exposures whose 1/f noise is cleaned, and of others."""
-    cleaned = settings["mask.flicker_noise"] == flicker_noise.CLEANED
-    return flicker_noise.COMPLETE if cleaned else "SKIPPED"
-
-
-def history(
-    inputs: Table, used: dict[str, str], settings: dict[str, Any], *, flat_is_out: bool
+def _history(
+    inputs: Table, used: dict[str, str], settings: dict[str, Any], flat_is_out: bool
 ) -> list[str]:
-    """
-    What made a background, in words: inputs, versions, reference files and settings.
-
-    Parameters
-    ----------
-    inputs : `~astropy.table.Table`
-        The exposure table.
-    used, settings, flat_is_out
-        As for `reference_header`.
-
-    Returns
-    -------
-    list of str
-    """
+    """What made a background, in words: inputs, versions, reference files and settings."""
     accepted = _accepted(inputs)
     first, last = exposure_table.days(accepted)
     flats = exposure_table.flat_fields(accepted)

@@ -1,7 +1,7 @@
 """All exposures of a combination: which are to be masked, what became of them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +17,6 @@ from wfssbkg.run import messages
 from wfssbkg.run.command_line import Run
 
 WORKER_GB = 1.2  # the JWST pipeline with one full frame in memory, measured
-
-
-@dataclass
-class Work:
-    """The rate files of a combination, by what there is to do.
-
-    Attributes
-    ----------
-    done, wanted, gone : list of `~pathlib.Path`
-        Masked already; to be masked; to be masked again, but the rate file was removed.
-    """
-
-    done: list[Path]
-    wanted: list[Path]
-    gone: list[Path]
 
 
 def settle(run: Run, folder: Folder, table: Table) -> Run:
@@ -66,9 +51,15 @@ def _look_at_headers(table: Table, folder: Folder) -> None:
     messages.warn_some(processed)
 
 
-def sort_out(run: Run, folder: Folder, table: Table) -> Work:
+def sort_out(run: Run, folder: Folder, table: Table) -> tuple[list[Path], list[Path], list[Path]]:
     """
     Sort the exposures of a table by what there is to do.
+
+    Returns
+    -------
+    done, wanted, gone : lists of `~pathlib.Path`
+        The rate files that are masked already; that are to be masked; that are to be masked again,
+        but were removed.
 
     Raises
     ------
@@ -85,7 +76,7 @@ def sort_out(run: Run, folder: Folder, table: Table) -> Work:
         raise StepError(f"{folder.table} has no accepted exposure. See its column 'reason'")
     settings = up_to_date.bearing(run.config, up_to_date.MASKED, folder.combination)
     failed = set(exposure_table.fates(table)[FAILED])
-    work = Work([], [], [])
+    done, wanted, gone = [], [], []
     for rate in rates:
         masked = folder.masked(rate.name)
         if (
@@ -93,12 +84,12 @@ def sort_out(run: Run, folder: Folder, table: Table) -> Work:
             and rate.name not in failed
             and up_to_date.is_masked(rate, masked, settings)
         ):
-            work.done.append(rate)
+            done.append(rate)
         elif masked.exists() and not rate.exists():
-            work.gone.append(rate)
+            gone.append(rate)
         else:
-            work.wanted.append(rate)
-    return work
+            wanted.append(rate)
+    return done, wanted, gone
 
 
 def check_references(run: Run, rates: list[Path]) -> None:

@@ -2,6 +2,8 @@
 
 import numpy as np
 import sep
+from astropy.convolution import Gaussian2DKernel
+from astropy.stats import gaussian_fwhm_to_sigma
 from scipy import ndimage
 from skimage.morphology import disk
 from stdatamodels.jwst.datamodels.dqflags import pixel
@@ -12,8 +14,6 @@ from wfssbkg.errors import StepError
 # Detection in crowded fields needs more room than sep's default of 300 000 pixels; at this size
 # its buffer holds a whole frame.
 sep.set_extract_pixstack(5_000_000)
-
-FWHM_TO_SIGMA = 1 / np.sqrt(8 * np.log(2))
 
 
 def flag_bits(names: list[str] | str) -> int:
@@ -191,7 +191,6 @@ def _gaussian(fwhm: float) -> np.ndarray | None:
     """A Gaussian kernel out to 3 sigma, or None for no filtering."""
     if fwhm == 0:
         return None
-    sigma = fwhm * FWHM_TO_SIGMA
-    radius = int(np.ceil(3 * sigma))
-    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-    return np.exp(-(x**2 + y**2) / (2 * sigma**2)).astype(np.float32)
+    sigma = fwhm * gaussian_fwhm_to_sigma
+    size = 2 * int(np.ceil(3 * sigma)) + 1
+    return Gaussian2DKernel(sigma, x_size=size).array.astype(np.float32)
