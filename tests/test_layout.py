@@ -23,8 +23,3 @@ def test_names_and_type_of_direct_images():
     assert folder.finished_unflat == Path("/o/nis-f115w-clear_skyflat_unflat.fits")
     assert (combination.direct, combination.exp_type) == (True, "NIS_IMAGE")
     assert (FOLDER.combination.direct, FOLDER.combination.exp_type) == (False, "NIS_WFSS")
-
-
-def test_only_the_three_wide_filters_are_recommended():
-    assert Combination("GR150R", "F200W").recommended
-    assert not Combination("GR150R", "F090W").recommended

@@ -72,10 +72,6 @@ def _some(*names: str) -> Any:
     return _setting(list[Literal[names]], f"a list of {', '.join(names)}", _UNIQUE, min_length=1)
 
 
-def _matching(pattern: str, allowed: str, kind: Any = str) -> Any:
-    return _setting(kind, allowed, pattern=pattern)
-
-
 class _Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True
@@ -90,7 +86,7 @@ _Program = Annotated[
 ]
 _RateName = Annotated[str, Field(pattern=r"^jw[-0-9a-z_]+_rate\.fits$")]
 _Switch = _setting(bool, "true or false")
-_Address = _matching(r"^https?://\S+$", "an http(s) address")
+_Address = _setting(str, "an http(s) address", pattern=r"^https?://\S+$")
 
 
 class Query(_Section):
@@ -134,8 +130,10 @@ class Cleaning(_Section):
 class Mask(_Section):
     """How bad pixels and sources are masked; see config.yaml."""
 
-    crds_context: _matching(
-        r"^jwst_[0-9]{4,6}\.pmap$", "a name like jwst_1365.pmap, or null: the current", str | None
+    crds_context: _setting(
+        str | None,
+        "a name like jwst_1365.pmap, or null: the current",
+        pattern=r"^jwst_[0-9]{4,6}\.pmap$",
     )
     bad_flags: _setting(
         list[Literal[DQ_FLAGS]] | Literal["all"],  # type: ignore[valid-type]
@@ -195,7 +193,7 @@ class Finalize(_Section):
     noise: _one("propagated", "estimated")
     strength: _setting(float, "in units of the noise, from 0 (no denoising) to 10", ge=0, le=10)
     fill_size: _whole(3, 31, "px", odd=True)
-    author: _matching(r"^[ -~]{1,60}$", "a name of 1 to 60 printable ASCII characters")
+    author: _setting(str, "a name of 1 to 60 printable ASCII characters", pattern=r"^[ -~]{1,60}$")
 
 
 class Compare(_Section):
@@ -211,9 +209,10 @@ class Compute(_Section):
 
     workers: _whole(1, 1024, or_null=True)
     memory_gb: _number(1, 10000, "GB")
-    scheduler: _matching(
-        rf"^({LOCAL}|tcp://[^\s:/]+:\d{{1,5}})$",
+    scheduler: _setting(
+        str,
         f"{LOCAL}, or the address of a Dask scheduler, tcp://host:port",
+        pattern=rf"^({LOCAL}|tcp://[^\s:/]+:\d{{1,5}})$",
     )
 
 

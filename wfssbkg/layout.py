@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from wfssbkg.config import RECOMMENDED_FILTERS
-
 TEMPORARY = ".wfssbkg."  # how the names of temporary files begin; no other program's do
 
 
@@ -32,11 +30,6 @@ class Combination:
     def exp_type(self) -> str:
         """EXP_TYPE of its exposures (JWST keyword dictionary)."""
         return "NIS_IMAGE" if self.direct else "NIS_WFSS"
-
-    @property
-    def recommended(self) -> bool:
-        """Whether the archive's data of this filter make a sound background."""
-        return self.filter in RECOMMENDED_FILTERS
 
 
 @dataclass(frozen=True)

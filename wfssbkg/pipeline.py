@@ -153,17 +153,12 @@ def check_references(exposures: list[Path], context: str | None, cleaning: bool)
             with suppress(CrdsUnknownInstrumentError):
                 named = [_recommended(parameters, kind) for kind in kinds]
                 wanted |= {found[1]: (parameters, found[0]) for found in named if found}
-        _fetch(wanted)
-
-
-def _fetch(wanted: Mapping[str, tuple[dict[str, Any], str]]) -> None:
-    """Fetch some reference files, as far as the cache lacks them; an error names what it cannot."""
-    lost = {}
-    for name, (parameters, kind) in wanted.items():
-        try:
-            crds.getreferences(parameters, reftypes=[kind], observatory="jwst")
-        except Exception as error:  # as below
-            lost[name] = first_line(error)
+        lost = {}
+        for name, (parameters, kind) in wanted.items():
+            try:
+                crds.getreferences(parameters, reftypes=[kind], observatory="jwst")
+            except Exception as error:  # as below
+                lost[name] = first_line(error)
     if lost:
         raise PipelineError(
             f"CRDS names {', '.join(lost)}, which the cache lacks and the server does not give "
@@ -266,7 +261,8 @@ def flat_of(exposure: Path, kept: Path) -> tuple[np.ndarray, dict[str, str]]:
         # The step blanks pixels that have no flat field.
         flat = np.where(np.isfinite(result.data), result.data, np.float32(1))
         used = _used(result)
-        used["USEAFTER"] = _use_after(used["R_FLAT"])
+        reference = crds.locate_file(used["R_FLAT"].removeprefix("crds://"), "jwst")
+        used["USEAFTER"] = str(fits.getheader(reference)["USEAFTER"])
     if references.flat.name not in (None, used["R_FLAT"]):
         raise StepError(
             f"{exposure.name} was divided by {references.flat.name}, and CRDS gives "
@@ -291,13 +287,6 @@ def _kept_flat(kept: Path, exposure: Path) -> tuple[np.ndarray, dict[str, str]] 
         return None
     same = found == used and flat.shape == (of_image["NAXIS2"], of_image["NAXIS1"])
     return (flat.astype(np.float32), used | {"USEAFTER": use_after}) if same else None
-
-
-def _use_after(reference: str) -> str:
-    """USEAFTER of a reference file that the pipeline has just used, e.g. 2022-01-01T00:00:00."""
-    path = Path(crds.locate_file(reference.removeprefix("crds://"), "jwst"))
-    with fits_file.opened(path) as hdus:
-        return str(hdus[0].header["USEAFTER"])
 
 
 def official_background(exposure: Path) -> tuple[np.ndarray, str]:

@@ -233,7 +233,7 @@ def test_the_bar_moves_during_a_file(tiny, folder, monkeypatch):
             self.n += size
             shown.append(self.n)
 
-    monkeypatch.setattr(download.progress, "bar", lambda *_, **__: contextlib.nullcontext(Bar()))
+    monkeypatch.setattr(download.messages, "bar", lambda *_, **__: contextlib.nullcontext(Bar()))
     path = tiny.folder / rate_name(21)
     write_rate(path)
     with fits.open(path, mode="append") as hdus:

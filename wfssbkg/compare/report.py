@@ -21,7 +21,7 @@ from wfssbkg.detector import science_pixels
 from wfssbkg.files import exposure_table, flicker_noise, up_to_date
 from wfssbkg.files.comparison_file import Comparison
 from wfssbkg.files.temporary import replacing
-from wfssbkg.run import progress
+from wfssbkg.run import messages
 
 LARGEST = 15_000_000  # bytes: what mail takes, and a phone opens
 SIDE, SMALLEST = 128, 40  # px; of the pictures of exposures
@@ -40,7 +40,7 @@ def write(path: Path, comparisons: list[Comparison], config: Config) -> None:
         The settings they were made with.
     """
     sections = []
-    with progress.bar("drawing", len(comparisons), "combinations") as bar:
+    with messages.bar("drawing", len(comparisons), "combinations") as bar:
         for comparison in comparisons:
             sections.append(_section(comparison, config))
             bar.update()

@@ -194,12 +194,12 @@ def to_process(table: Table, folder: Folder) -> list[Path]:
 
     An exposure whose download failed is not among them.
     """
-    wanted = [(row["status"], rate_path(row, folder)) for row in table]
-    return [
-        path
-        for status, path in wanted
-        if status in (ACCEPTED, REJECTED) or (status == FAILED and path.exists())
-    ]
+    paths = []
+    for row in table:
+        path = rate_path(row, folder)
+        if row["status"] in (ACCEPTED, REJECTED) or (row["status"] == FAILED and path.exists()):
+            paths.append(path)
+    return paths
 
 
 def rate_path(row: Table.Row, folder: Folder) -> Path:

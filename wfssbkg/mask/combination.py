@@ -1,6 +1,5 @@
 """All exposures of a combination: which are to be masked, what became of them."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,50 +103,36 @@ def mask_all(run: Run, folder: Folder, table: Table, rates: list[Path]) -> int:
     """
     Mask exposures, and note the results in the table, which is written at the end.
 
+    Where the pipeline fails on some only, they have a second try after the others: one worker may
+    wait in vain for the reference file that another is just downloading.
+
     Returns
     -------
     int
         How many failed; says which, and why.
     """
-    failures = []
-    try:
-        for rate, outcome in _mask_each(run, folder, rates):
-            if isinstance(outcome, StepError):
-                failures.append(f"{rate.name} failed: {outcome}")
-                exposure_table.mark(table, rate.name, status=FAILED, reason=str(outcome))
-            else:
-                values = {"level": np.nan, "masked_fraction": outcome}
-                exposure_table.mark(table, rate.name, status=ACCEPTED, reason="", **values)
-    finally:  # after each one it would take longer the more exposures there are
-        exposure_table.write(table, folder.table)
-    for failure in failures:
-        messages.warn(failure)
-    return len(failures)
-
-
-def _mask_each(
-    run: Run, folder: Folder, rates: list[Path]
-) -> Iterator[tuple[Path, float | StepError]]:
-    """
-    Mask some exposures; yields each with the fraction that is masked, or what went wrong.
-
-    Where the pipeline fails on some only, they have a second try after the others: one worker may
-    wait in vain for the reference file that another is just downloading.
-    """
     made_with = up_to_date.bearing(run.config, up_to_date.MASKED, folder.combination)
     others = folder.combination, run.config.mask, made_with
     jobs = [(rate, folder.masked(rate.name), *others) for rate in rates]
-    failed = []
-    for job, outcome in run.workers.run(mask_exposure, jobs, description="masking"):
-        if isinstance(outcome, pipeline.PipelineError):
-            failed.append((job, outcome))
-        else:
-            yield job[0], outcome
-    if failed and len(failed) < len(jobs):
-        again = [job for job, _ in failed]
-        failed = run.workers.run(mask_exposure, again, description="masking again")
-    for job, outcome in failed:
-        yield job[0], outcome
+    outcomes, wanted = {}, jobs
+    try:
+        for words in ("masking", "masking again"):
+            for (rate, *_), outcome in run.workers.run(mask_exposure, wanted, description=words):
+                outcomes[rate] = outcome
+            wanted = [job for job in jobs if isinstance(outcomes[job[0]], pipeline.PipelineError)]
+            if len(wanted) == len(jobs):
+                break
+    finally:  # after each one it would take longer the more exposures there are
+        for rate, outcome in outcomes.items():
+            values = {"status": ACCEPTED, "reason": "", "level": np.nan, "masked_fraction": outcome}
+            if isinstance(outcome, StepError):
+                values = {"status": FAILED, "reason": str(outcome)}
+            exposure_table.mark(table, rate.name, **values)
+        exposure_table.write(table, folder.table)
+    failed = {rate: error for rate, error in outcomes.items() if isinstance(error, StepError)}
+    for rate, error in failed.items():
+        messages.warn(f"{rate.name} failed: {error}")
+    return len(failed)
 
 
 def note_headers(table: Table, folder: Folder) -> None:

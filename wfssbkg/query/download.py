@@ -4,7 +4,7 @@ import errno
 import hashlib
 import shutil
 import threading
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +15,11 @@ from astropy.table import Table
 
 from wfssbkg.config import Query
 from wfssbkg.errors import StepError
-from wfssbkg.files import exposure_table, rate, temporary, up_to_date
+from wfssbkg.files import exposure_table, rate, rate_header, temporary, up_to_date
 from wfssbkg.files.exposure_table import ACCEPTED, FAILED, REJECTED
 from wfssbkg.layout import Folder
 from wfssbkg.query import network
-from wfssbkg.run import messages, progress
+from wfssbkg.run import messages
 
 _PATH = "/api/v0.1/Download/file"  # of MAST's downloads, below query.mast_url
 _BLOCK = 1 << 18  # bytes that are written at a time; after each a download can be stopped
@@ -92,24 +92,27 @@ def download(
     """
     newer = table.meta.get("newer", {})
     wanted = [row for row in table if _is_wanted(row, folder, newer)]
-    for row in wanted:  # what a run fetched that was then killed
+    missing = {}
+    for row in wanted:
         name = row["productFilename"]
         if name in newer and _is_version(folder.rate(name), newer[name]):
-            _describe(row, newer.pop(name), folder)
-    missing = [
-        _Wanted.of(row, newer)
-        for row in wanted
-        if overwrite
-        or row["productFilename"] in newer
-        or _is_missing(row, folder, query, mask_settings)
-    ]
-    outcomes = _download_all(missing, folder, query) if missing else {}
-    renewed = [name for name in newer if isinstance(outcomes.get(name), int)]
-    warnings = list(_of_other_sizes(missing, outcomes))
+            _describe(row, newer.pop(name), folder)  # fetched by a run that was then killed
+        if overwrite or name in newer or _is_missing(row, folder, query, mask_settings):
+            version = newer.get(name, row)
+            size, checksum = int(version["size"]), version["checksum"]
+            missing[name] = _Wanted(name, row["dataURI"], size, checksum)
+    outcomes = _download_all(list(missing.values()), folder, query) if missing else {}
+    renewed, warnings = 0, []
     for row in wanted:
         name = row["productFilename"]
         outcome = outcomes.get(name)
         if isinstance(outcome, int):
+            size = missing[name].size
+            if size not in (0, outcome):
+                warnings.append(
+                    f"{name} is whole, but has {outcome} bytes, not {size} as MAST says"
+                )
+            renewed += name in newer
             _describe(row, newer.pop(name, {}), folder)
         elif outcome is None:
             if row["status"] == FAILED:  # the file is there, and sound
@@ -128,7 +131,7 @@ def download(
         present=np.count_nonzero(table["status"] == ACCEPTED) - len(sizes),
         failed=len(outcomes) - len(sizes),
         size=sum(sizes),
-        renewed=len(renewed),
+        renewed=renewed,
     )
 
 
@@ -139,21 +142,6 @@ class _Wanted(NamedTuple):
     uri: str
     size: int
     checksum: str
-
-    @classmethod
-    def of(cls, row: Table.Row, newer: Mapping[str, Mapping[str, Any]]) -> "_Wanted":
-        """The file of a row, or the newer version of it that the archive has."""
-        name = row["productFilename"]
-        version = newer.get(name, row)
-        return cls(name, row["dataURI"], int(version["size"]), version["checksum"])
-
-
-def _of_other_sizes(files: Sequence[_Wanted], outcomes: Mapping[str, Outcome]) -> Iterator[str]:
-    """Say which files were taken although their sizes are not those in the archive's catalogue."""
-    for file in files:
-        size = outcomes[file.name]
-        if isinstance(size, int) and file.size not in (0, size):
-            yield f"{file.name} is whole, but has {size} bytes, not {file.size} as MAST says"
 
 
 def _describe(row: Table.Row, version: Mapping[str, Any], folder: Folder) -> None:
@@ -169,15 +157,10 @@ def _describe(row: Table.Row, version: Mapping[str, Any], folder: Folder) -> Non
 def _is_version(path: Path, version: Mapping[str, Any]) -> bool:
     """Whether a file is this version of a rate file; all of it is read only if it may be."""
     try:
-        header = rate.check(path, version["size"])
+        rate.check(path, version["size"])
+        at_hand = rate_header.version(path)
     except StepError:
         return False
-    at_hand = {
-        "size": path.stat().st_size,
-        "checksum": "",
-        "cal_ver": str(header.get("CAL_VER", "")),
-        "crds_ctx": str(header.get("CRDS_CTX", "")),
-    }
     return exposure_table.same_version(at_hand, version) and (
         not version["checksum"] or rate.md5(path) == version["checksum"]
     )
@@ -268,7 +251,7 @@ def _download_all(files: Sequence[_Wanted], folder: Folder, query: Query) -> dic
     # waiting for a server that keeps silent.
     with (
         ThreadPool(min(query.connections, len(files))) as pool,
-        progress.bar("downloading", total, "B", unit_scale=True) as bar,
+        messages.bar("downloading", total, "B", unit_scale=True) as bar,
     ):
         running = pool.map_async(attempt, files, chunksize=1)
         try:

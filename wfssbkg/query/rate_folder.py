@@ -13,7 +13,7 @@ from wfssbkg.files.exposure_table import ACCEPTED, FAILED
 from wfssbkg.files.fits_file import opened
 from wfssbkg.layout import Combination
 from wfssbkg.query import archive
-from wfssbkg.run import progress
+from wfssbkg.run import messages
 
 
 def search(folder: Path, combinations: Sequence[Combination]) -> archive.SearchResult:
@@ -40,7 +40,7 @@ def search(folder: Path, combinations: Sequence[Combination]) -> archive.SearchR
     paths, others = _sorted_by_name(folder)
     result = archive.SearchResult(source=str(folder), others=others, refused=_unread(others))
     found: dict[str, dict[str, Any]] = {}
-    for path in progress.bar("reading headers", len(paths), "files", iterable=paths):
+    for path in messages.bar("reading headers", len(paths), "files", iterable=paths):
         try:
             row, told = _header(path)
         except StepError as error:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,21 +112,12 @@ def with_earlier_results(
     if len(former) and not len(table):
         nothing = result.nothing_of(folder.combination)
         raise StepError(f"{nothing}. {folder.table} is left as it was")
-    set_newer_aside(table, former, folder)
+    _set_newer_aside(table, former, folder)
     return table if overwrite else keep_results(table, former)
 
 
-def set_newer_aside(table: Table, earlier: Table, folder: Folder) -> None:
-    """
-    Let the rows describe the versions at hand; newer ones go into `meta["newer"]`.
-
-    Parameters
-    ----------
-    table, earlier : `~astropy.table.Table`
-        The first is changed in place.
-    folder : `~wfssbkg.layout.Folder`
-        Where the files are. The header of a rate file tells its version if no table does.
-    """
+def _set_newer_aside(table: Table, earlier: Table, folder: Folder) -> None:
+    """Let the rows of a table describe the versions at hand; newer ones go into `meta["newer"]`."""
     former = {row["productFilename"]: row for row in earlier}
     newer = table.meta["newer"] = {}
     for row in table:
@@ -149,12 +141,8 @@ def _version_at_hand(former: Table.Row | None, rate: Path) -> dict[str, Any]:
     if former is not None:
         version = {column: former[column] for column in version}
     if not (version["checksum"] or version["cal_ver"]):  # as in tables of before these columns
-        try:
-            told = rate_header.read(rate)
-        except StepError:  # removed, since it is masked; or spoilt: then it is downloaded again
-            return version
-        size = rate.stat().st_size
-        version |= {"size": size, "cal_ver": told.cal_ver, "crds_ctx": told.crds_ctx}
+        with suppress(StepError):  # removed, since it is masked; or spoilt: then it is downloaded
+            return rate_header.version(rate)
     return version
 
 

@@ -100,37 +100,6 @@ def start(
     ConfigError
         If the config or a --combination is wrong.
     """
-    parser = _parser(doc)
-    for name, properties in (extra or {}).items():
-        parser.add_argument(name, **properties)
-    options = parser.parse_args(arguments)
-    messages.screen.quiet = options.quiet
-    messages.quieten(verbose=options.verbose)
-    settings = config.read(options.config)
-    if options.workers is not None:
-        compute = settings.compute.model_copy(update={"workers": options.workers})
-        settings = settings.model_copy(update={"compute": compute})
-    wanted, workers = (
-        folders(settings, options.combination),
-        Workers(settings.compute, need_gb=need_gb),
-    )
-    return Run(settings, wanted, options.overwrite, options, workers)
-
-
-def run(main: Callable[[], int]) -> None:
-    """Run a script's `main` and leave with its exit status, without a traceback for a user."""
-    try:
-        status = main()
-    except (ConfigError, StepError, ClusterError, OSError) as error:
-        print(error, file=sys.stderr)
-        status = WRONG_USE if isinstance(error, ConfigError) else SOME_FAILED
-    except KeyboardInterrupt:
-        print("\nInterrupted. Run the same command again to go on.", file=sys.stderr, flush=True)
-        status = INTERRUPTED
-    sys.exit(status)
-
-
-def _parser(doc: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -145,12 +114,35 @@ def _parser(doc: str) -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="make anew what is there already")
     words = "processes at the same time (default: compute.workers of the config)"
     add("--workers", type=_positive, metavar="N", help=words)
-    add = parser.add_mutually_exclusive_group().add_argument
-    add("--verbose", action="store_true", help="show what the libraries report as well")
-    add("--quiet", action="store_true", help="show nothing but warnings and failures")
-    version = f"%(prog)s (WFSSBackgrounds {__version__})"
-    parser.add_argument("--version", action="version", version=version)
-    return parser
+    either = parser.add_mutually_exclusive_group().add_argument
+    either("--verbose", action="store_true", help="show what the libraries report as well")
+    either("--quiet", action="store_true", help="show nothing but warnings and failures")
+    add("--version", action="version", version=f"%(prog)s (WFSSBackgrounds {__version__})")
+    for name, properties in (extra or {}).items():
+        add(name, **properties)
+    options = parser.parse_args(arguments)
+    messages.screen.quiet = options.quiet
+    messages.quieten(verbose=options.verbose)
+    settings = config.read(options.config)
+    if options.workers is not None:
+        compute = settings.compute.model_copy(update={"workers": options.workers})
+        settings = settings.model_copy(update={"compute": compute})
+    wanted = folders(settings, options.combination)
+    workers = Workers(settings.compute, need_gb=need_gb)
+    return Run(settings, wanted, options.overwrite, options, workers)
+
+
+def run(main: Callable[[], int]) -> None:
+    """Run a script's `main` and leave with its exit status, without a traceback for a user."""
+    try:
+        status = main()
+    except (ConfigError, StepError, ClusterError, OSError) as error:
+        print(error, file=sys.stderr)
+        status = WRONG_USE if isinstance(error, ConfigError) else SOME_FAILED
+    except KeyboardInterrupt:
+        print("\nInterrupted. Run the same command again to go on.", file=sys.stderr, flush=True)
+        status = INTERRUPTED
+    sys.exit(status)
 
 
 def _positive(text: str) -> int:

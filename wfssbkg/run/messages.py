@@ -1,10 +1,11 @@
-"""What a script says on the screen, and how quiet the libraries are."""
+"""What a script says on the screen: messages and progress bars; how quiet the libraries are."""
 
 import logging
 import os
 import sys
 import warnings
-from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 import astropy  # noqa: F401  before a logger of its name is made: it has a kind of its own
 from tqdm import tqdm
@@ -14,16 +15,11 @@ from wfssbkg.layout import Combination
 
 _VERBOSE = "WFSSBKG_VERBOSE"  # tells worker processes about --verbose
 
-
-@dataclass
-class _Screen:
-    """What the screen gets: with `quiet` only warnings, and they name their `subject`."""
-
-    quiet: bool = False
-    subject: str = ""
+tqdm.monitor_interval = 0  # no thread of its own: worker processes are forked beside its bars
 
 
-screen = _Screen()
+# What the screen gets: with `quiet` only warnings, and they name their `subject`.
+screen = SimpleNamespace(quiet=False, subject="")
 
 
 def say(text: str) -> None:
@@ -62,7 +58,7 @@ def of_few_pointings(most: int, fewest: int) -> str:
 
 def warn_of_unusual_filter(combination: Combination, exposures: int) -> None:
     """Say why the background of an unusual filter, of so many exposures, needs a second look."""
-    if not combination.recommended:
+    if combination.filter not in RECOMMENDED_FILTERS:
         warn(
             f"WARNING: {combination.filter} is not one of {', '.join(RECOMMENDED_FILTERS)}. "
             "Its background has strong features that\n"
@@ -76,6 +72,35 @@ def announce(text: str) -> None:
     if not screen.quiet:
         with tqdm.external_write_mode():  # a progress bar makes room for it
             print(text, flush=True)
+
+
+def bar(description: str, total: int, unit: str, **options: Any) -> tqdm:
+    """
+    A bar that shows how far a step is; nothing where standard error is no terminal, or is quiet.
+
+    Parameters
+    ----------
+    description : str
+        Of the step.
+    total, unit : int, str
+        How much there is to do, and of what.
+    **options
+        As for `~tqdm.tqdm`.
+
+    Returns
+    -------
+    `~tqdm.tqdm`
+        A context manager; its `update` is told of what has been done.
+    """
+    return tqdm(
+        desc=f"  {description}",
+        total=total,
+        unit=unit if options.get("unit_scale") else f" {unit}",
+        leave=False,
+        dynamic_ncols=True,
+        disable=screen.quiet or None,
+        **options,
+    )
 
 
 def quieten(*, verbose: bool | None = None) -> None:

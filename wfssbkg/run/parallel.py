@@ -13,7 +13,7 @@ from typing import Any
 
 from wfssbkg.config import LOCAL, Compute
 from wfssbkg.errors import ClusterError, StepError
-from wfssbkg.run import messages, progress
+from wfssbkg.run import messages
 
 CONNECT_TIMEOUT = 10  # s; for a scheduler on a busy login node
 
@@ -95,7 +95,7 @@ class Workers:
             return
         alone = self._local and min(self.number, len(jobs)) == 1
         by_us = ((job, _attempt({}, function, job)) for job in jobs)
-        with progress.bar(description, len(jobs), unit) as bar:
+        with messages.bar(description, len(jobs), unit) as bar:
             for job, outcome in by_us if alone else self._in_parallel(function, jobs):
                 yield job, outcome
                 bar.update()

@@ -14,7 +14,7 @@ import threading
 import pytest
 
 from tests.conftest import NAMES, ROOT
-from wfssbkg.run import command_line, messages, progress
+from wfssbkg.run import command_line, messages
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_quiet_keeps_warnings_and_failures(quiet, capsys):
     messages.announce("GR150C-F115W")
     messages.say("all is well")
     messages.warn("")
-    with progress.bar("reading", 3, "letters") as bar:
+    with messages.bar("reading", 3, "letters") as bar:
         bar.update()
     assert capsys.readouterr() == ("", "")
     messages.warn("a failure")
