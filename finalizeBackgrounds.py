@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from astropy.io.fits import Header
+from astropy.io import fits
 
 from wfssbkg import pipeline
 from wfssbkg.files import (
@@ -82,7 +82,7 @@ def finish_background(run: Run, folder: Folder) -> None:
         write(run, path, finished, header)
 
 
-def write(run: Run, path: Path, finished: Background, header: Header) -> None:
+def write(run: Run, path: Path, finished: Background, header: fits.Header) -> None:
     """Write one of the finished files."""
     limits = run.config.combine
     dq = finish.flags(finished, fewest=limits.minimum_exposures, pointings=limits.minimum_pointings)
@@ -96,7 +96,7 @@ def note_author(run: Run, folder: Folder) -> None:
     """Note another author in the headers of the finished files, which are not made again."""
     author = run.config.finalize.author
     for path in (folder.finished, folder.finished_unflat):
-        if reference_file.read_header(path)["AUTHOR"] != author:
+        if fits.getheader(path)["AUTHOR"] != author:
             reference_file.note(path, {"AUTHOR": (author, "author of the reference file")})
             messages.say(f"noted the author in {path}")
 

@@ -11,7 +11,6 @@ import numpy as np
 from astropy.table import Table
 
 from wfssbkg.config import Config
-from wfssbkg.files import exposure_table
 from wfssbkg.files.exposure_table import ACCEPTED, EXCLUDED
 
 COMPLETE, ABSENT = "COMPLETE", "absent"  # what S_CLNFNS says of an exposure that was cleaned; none
@@ -67,10 +66,9 @@ def exclude(table: Table, setting: str) -> None:
         `mask.flicker_noise`, settled or not: auto never excludes one.
     """
     unfit = cleaned(table) & (setting == UNCLEANED)
-    for row in table[(table["reason"] == REASON) & ~unfit]:
-        exposure_table.mark(table, row["productFilename"], status=ACCEPTED, reason="")
-    for row in table[unfit]:
-        exposure_table.mark(table, row["productFilename"], status=EXCLUDED, reason=REASON)
+    fit_again = (table["reason"] == REASON) & ~unfit
+    table["status"][fit_again], table["reason"][fit_again] = ACCEPTED, ""
+    table["status"][unfit], table["reason"][unfit] = EXCLUDED, REASON
 
 
 def in_words(table: Table, setting: str, kind: str) -> str:

@@ -92,12 +92,6 @@ def read(path: Path) -> tuple[Background, np.ndarray]:
     return made, dq & FILLED > 0
 
 
-def read_header(path: Path) -> fits.Header:
-    """The primary header of a finished file; a StepError if it cannot be read."""
-    with fits_file.opened(path) as hdus:
-        return hdus[0].header
-
-
 def note(
     path: Path, cards: Mapping[str, tuple[Any, str]], *, instead_of: tuple[str, ...] = ()
 ) -> None:

@@ -19,7 +19,6 @@ COMBINED = ("mask", "combine")
 FINISHED = ("mask", "combine", "finalize")
 COMPARED = ("mask", "combine", "finalize", "compare")
 
-_STAMP = ("RATESIZE", "RATETIME")
 _JUDGED = (exposure_table.ACCEPTED, exposure_table.REJECTED)  # what a background may be made of
 
 
@@ -112,9 +111,9 @@ def is_masked(rate: Path, masked: Path, wanted: Mapping[str, Any]) -> bool:
         return False
     if not rate.exists():
         return True
-    if not all(key in noted for key in _STAMP):  # made before these were noted
+    if "RATESIZE" not in noted:  # made before this was noted
         return is_no_older(masked, [rate])
-    return all(noted[key] == value for key, (value, _) in stamp(rate).items())
+    return all(noted.get(key) == value for key, (value, _) in stamp(rate).items())
 
 
 def stamp(rate: Path) -> dict[str, tuple[int, str]]:
@@ -123,10 +122,9 @@ def stamp(rate: Path) -> dict[str, tuple[int, str]]:
     A file that replaces it may have an older date: it is the difference that counts.
     """
     state = rate.stat()
-    size, time = _STAMP
     return {
-        size: (state.st_size, "[byte] size of the rate file"),
-        time: (state.st_mtime_ns, "[ns] its modification time, since 1970"),
+        "RATESIZE": (state.st_size, "[byte] size of the rate file"),
+        "RATETIME": (state.st_mtime_ns, "[ns] its modification time, since 1970"),
     }
 
 
