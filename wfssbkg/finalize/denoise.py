@@ -97,36 +97,30 @@ def denoise(image: np.ndarray, typical: float, settings: Finalize) -> np.ndarray
     )
 
 
-def trials(
-    image: np.ndarray, noise: float, settings: Finalize
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Two parts of a denoised image, for `noise_left`: as they are, and with noise added.
-
-    The noise, of this standard deviation, is always the same.
+def noise_left(smooth: np.ndarray, typical: float, settings: Finalize) -> float:
     """
-    half = reach(settings) + TRIAL_ROWS // 2
-    rng = np.random.default_rng(0)
-    parts = [
-        image[max(row - half, 0) : row + half] for row in (len(image) // 3, 2 * len(image) // 3)
-    ]
-    return [
-        (part, part + np.float32(noise) * rng.standard_normal(part.shape, dtype=np.float32))
-        for part in parts
-    ]
-
-
-def noise_left(before: list[np.ndarray], after: list[np.ndarray], settings: Finalize) -> float:
-    """
-    The noise that denoising leaves: a robust standard deviation.
+    The share of the noise that denoising leaves, measured with noise that is added once more.
 
     Parameters
     ----------
-    before, after : lists of float arrays
-        Parts without noise, and the same after noise was added and taken out again.
+    smooth : (ny, nx) float32 array
+        A denoised image. Noise is added to two parts of it, and taken out again.
+    typical : float
+        As for `denoise`: the standard deviation of the noise, which is always the same.
     settings : `~wfssbkg.config.Finalize`
-        As far as non-local means reaches from the edges nothing counts.
+
+    Returns
+    -------
+    float
+        From a robust standard deviation.
     """
     margin = reach(settings)
-    inner = np.s_[margin:-margin, margin:-margin]
-    values = np.concatenate([(b - a)[inner].ravel() for a, b in zip(before, after, strict=True)])
-    return float(mad_std(values))
+    half = margin + TRIAL_ROWS // 2
+    rng = np.random.default_rng(0)
+    left = []
+    for row in (len(smooth) // 3, 2 * len(smooth) // 3):
+        part = smooth[max(row - half, 0) : row + half]
+        noise = np.float32(typical) * rng.standard_normal(part.shape, dtype=np.float32)
+        again = denoise(part + noise, typical, settings)
+        left.append((again - part)[margin:-margin, margin:-margin].ravel())
+    return float(mad_std(np.concatenate(left))) / typical

@@ -33,28 +33,16 @@ def finish(workers: Workers, settings: Finalize, combined: Background) -> Backgr
         With its uncertainty; 0 in the reference pixels.
     """
     inner = inner_pixels()
-    smooth, left = _denoised(workers, settings, combined.sci[inner], combined.err[inner])
     sci, err = np.full((2, *combined.sci.shape), np.nan, dtype=np.float32)
+    ready, typical = denoise.prepare(combined.sci[inner], combined.err[inner], noise=settings.noise)
+    reach = denoise.reach(settings)
+    smooth = _in_tiles(workers, denoise.denoise, ready, reach, "denoising", typical, settings)
+    left = denoise.noise_left(smooth, typical, settings)
+    smooth[~np.isfinite(combined.sci[inner])] = np.nan
     reach = fill.reach(smooth, settings.fill_size)
     sci[inner] = _in_tiles(workers, fill.fill, smooth, reach, "filling", settings.fill_size)
     err[inner] = _uncertainty(combined.err[inner], left, combined.systematic)
     return scaled(sci, err, combined)
-
-
-def _denoised(
-    workers: Workers, settings: Finalize, sci: np.ndarray, err: np.ndarray
-) -> tuple[np.ndarray, float]:
-    """A background without noise, NaN where it has no value; the share of noise that is left."""
-    ready, typical = denoise.prepare(sci, err, noise=settings.noise)
-    reach = denoise.reach(settings)
-    smooth = _in_tiles(workers, denoise.denoise, ready, reach, "denoising", typical, settings)
-    # The share of the noise that is left is measured by adding noise to parts without any.
-    trials = denoise.trials(smooth, typical, settings)
-    jobs = [(noisy, typical, settings) for _, noisy in trials]
-    options = {"description": "uncertainty", "unit": "tiles"}
-    again = workers.run_in_order(denoise.denoise, jobs, **options)
-    left = denoise.noise_left([clean for clean, _ in trials], again, settings) / typical
-    return np.where(np.isfinite(sci), smooth, np.nan), left
 
 
 def _in_tiles(
