@@ -132,11 +132,12 @@ def test_a_missing_file_is_named(tmp_path):
         config.read(tmp_path / "nothing.yaml")
 
 
-def test_a_missing_key_of_the_defaults_is_named(tmp_path):
+def test_a_missing_key_of_the_defaults_is_named(tmp_path, monkeypatch):
     path = tmp_path / "config.yaml"
     path.write_text("gratings: [GR150C]\n")
+    monkeypatch.setattr(config, "DEFAULTS", path)
     with pytest.raises(ConfigError, match="'filters' is missing"):
-        config.read(path, defaults=path)
+        config.read(path)
 
 
 def test_flag_names_are_those_of_the_pipeline():

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from wfssbkg.errors import ConfigError
 
+# The project's config.yaml, the only place that holds default settings.
 DEFAULTS = Path(__file__).resolve().parents[1] / "config.yaml"
 
 # Filters with enough public data and no features that the method cannot reproduce (README of
@@ -231,16 +232,14 @@ class Config(_Section):
     compute: _setting(Compute, "workers, memory_gb, scheduler")
 
 
-def read(path: Path, *, defaults: Path = DEFAULTS) -> Config:
+def read(path: Path) -> Config:
     """
-    Read and check a config file; keys that it leaves out are taken from `defaults`.
+    Read and check a config file; keys that it leaves out are taken from `DEFAULTS`.
 
     Parameters
     ----------
     path : `~pathlib.Path`
         The YAML file; relative paths are taken from its folder, those it leaves out as well.
-    defaults : `~pathlib.Path`
-        The project's config.yaml, the only place that holds default settings.
 
     Returns
     -------
@@ -253,8 +252,8 @@ def read(path: Path, *, defaults: Path = DEFAULTS) -> Config:
         the wrong type or out of range. The message names file, line, key and what is allowed.
     """
     values, places = _load(path)
-    if path.resolve() != defaults.resolve():
-        default_values, default_places = _load(defaults)
+    if path.resolve() != DEFAULTS:
+        default_values, default_places = _load(DEFAULTS)
         values = _over(default_values, values)
         places = default_places | places
     for key in ("working_directory", "output_directory"):
