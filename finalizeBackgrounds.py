@@ -72,7 +72,7 @@ def finish_background(run: Run, folder: Folder) -> None:
         header = reference_header.reference_header(
             folder.combination,
             exposure=exposure,
-            inputs=combined.inputs,
+            background=combined,
             author=run.config.finalize.author,
             used=used,
             settings=settings,

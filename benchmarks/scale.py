@@ -1,9 +1,9 @@
 """Measure how time, memory and disk grow with the archive, and the speed on 24 exposures.
 
-Speed: on 24 simulated exposures (set A of benchmarks/accuracy.py) four scripts run with the
-settings of config.yaml, then the published recipe with plain numpy and astropy
-(benchmarks/reference.py). Disk: the peak size of the files of exposures in the combination's folder
-while the scripts work.
+Speed: on 24 simulated exposures (set plain of benchmarks/accuracy.py) four scripts run with the
+settings of config.yaml, then one pass of the published recipe with plain numpy and astropy
+(mask, combine and finish of benchmarks/reference.py). Disk: the peak size of the files of exposures
+in the combination's folder while the scripts work.
 
 Memory: makeBackgrounds.py alone runs on 24, 200 and 2000 exposures, which are hard links to the 24
 masked ones. Their frames are cut to the rows in the middle (--rows, all 2048 columns), so that the
@@ -21,10 +21,8 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +30,8 @@ from pathlib import Path
 import yaml
 from astropy.io import fits
 
-from benchmarks import accuracy, reference
+from benchmarks import accuracy, reference, sets
+from benchmarks.programs import run_script, time_of
 from demo import archive, crds_cache
 from demo import run as runner
 from wfssbkg import config
@@ -72,34 +71,6 @@ def write_config(folder: Path, first: archive.Exposure, **query: object) -> Path
     return path
 
 
-def run_script(name: str, settings: Path, work: Path) -> runner.Usage:
-    """Run a script and watch its memory; its messages go to log.txt."""
-    with (settings.parent / "log.txt").open("ab") as log:
-        usage = runner.run_script(name, settings, work, log)
-    check_status(name, usage.status, settings.parent)
-    return usage
-
-
-def time_of(program: str, *arguments: str, place: Path, work: Path) -> float:
-    """Run a Python program; returns its time, s. To watch its memory would take time as well."""
-    command = [sys.executable, program, *arguments]
-    with (place / "log.txt").open("ab") as log:
-        began = time.monotonic()
-        done = subprocess.run(
-            command, env=runner.environment(work), stdout=log, stderr=subprocess.STDOUT
-        )
-        seconds = time.monotonic() - began
-    check_status(Path(program).name, done.returncode, place)
-    return seconds
-
-
-def check_status(name: str, status: int, place: Path) -> None:
-    """End the benchmark if a program has failed."""
-    if status:
-        print((place / "log.txt").read_text()[-2000:], file=sys.stderr)
-        sys.exit(f"{name} ended with exit status {status}: see {place}/log.txt")
-
-
 @contextmanager
 def watching(folder: Folder, peak: list[float]) -> Iterator[None]:
     """Record the size, MB, of the files of exposures in a folder, again and again."""
@@ -124,7 +95,7 @@ def watching(folder: Folder, peak: list[float]) -> Iterator[None]:
         thread.join()
 
 
-def speed(table: Table, sample: accuracy.Sample, options: argparse.Namespace) -> Folder:
+def speed(table: Table, sample: sets.Sample, options: argparse.Namespace) -> Folder:
     """Time our scripts and the published recipe, measure the disk; returns our folder."""
     rates = options.work / "archives" / sample.archive
     place = options.work / "runs" / "scale-speed"
@@ -141,7 +112,7 @@ def speed(table: Table, sample: accuracy.Sample, options: argparse.Namespace) ->
     files = [str(rates / name) for name in names]
     theirs = {
         step: time_of(reference.__file__, step, str(place), *files, **where)
-        for step in reference.STEPS
+        for step in STEPS.values()
     }
     ours["all"], theirs["all"] = sum(ours.values()), sum(theirs.values())
     for step, target in FASTER.items():
@@ -229,7 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Simulate, measure, print."""
     options = read_options(arguments)
     os.environ.update(runner.environment(options.work))
-    (sample,) = accuracy.samples("A", options.seed)
+    (sample,) = sets.samples("plain", sets.BOTH[0], options.seed)
     first = sample.exposures[0]
     rates = options.work / "archives" / sample.archive
     workers = os.cpu_count() or 1

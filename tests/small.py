@@ -5,8 +5,8 @@ from astropy.io import fits
 
 from wfssbkg import config
 from wfssbkg.combine import bins
-from wfssbkg.combine.exposure import Exposure, write_bins
-from wfssbkg.files import exposure_table, up_to_date
+from wfssbkg.combine.exposure import Common, Exposure, write_bins
+from wfssbkg.files import exposure_table, refined_exposure, up_to_date
 from wfssbkg.files import masked_exposure as files
 from wfssbkg.layout import Combination, Folder
 from wfssbkg.run.parallel import Workers
@@ -54,6 +54,26 @@ def masked_exposure(place, name, sci, err, *, bits=None, level=np.nan, header=No
 def bins_of(shape, *, along_x):
     """Zeros, one for each bin of a frame."""
     return np.zeros(bins.shape(shape, along_x=along_x), dtype=np.float32)
+
+
+def write_refined(exposure, faint, *, stripes=None, weight=None, maps=None, dark=0.0, after=False):
+    """Write what a refinement found in an exposure; nothing but what is told, on large scales."""
+    nothing = np.zeros((4, exposure.bins_shape[1]), dtype=np.float32)
+    difference, of_difference = np.zeros((2, 4, 4)) if maps is None else maps
+    found = refined_exposure.Refined(
+        faint,
+        nothing if stripes is None else stripes,
+        nothing if weight is None else weight,
+        difference,
+        of_difference,
+        dark,
+    )
+    refined_exposure.write(exposure.next_refined if after else exposure.refined, found)
+
+
+def nothing_common(exposure):
+    """What exposures have in common before a refinement."""
+    return Common.nothing(exposure.bins_shape)
 
 
 def table(*rows):

@@ -4,10 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from astropy.io import fits
+from scipy import ndimage
 from stdatamodels.jwst.datamodels import WfssBkgModel
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
@@ -15,7 +17,7 @@ from demo import score
 from tests.conftest import NAMES, ROOT, SCRIPTS
 from wfssbkg import detector
 from wfssbkg.combine import bins, stack
-from wfssbkg.combine.exposure import Exposure
+from wfssbkg.combine.exposure import Common, Exposure
 from wfssbkg.combine.stack import combine_band
 from wfssbkg.config import read
 from wfssbkg.files import combined_background, exposure_table, lock, masked_exposure
@@ -82,7 +84,7 @@ def median_run(finished, archive, tmp_path_factory):
         place / "work" / NAMES[0],
         ignore=shutil.ignore_patterns("*_rate.fits", "*_refined.fits"),
     )
-    choice = {"estimator": "median", "refinements": 0, "remove_stripes": False}
+    choice = {"estimator": "median", "refinements": 0, "standing_out_sigma": 1000}
     config = archive.config(place, gratings=["GR150C"], combine=choice)
     done = archive.run("makeBackgrounds.py", config)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -133,8 +135,13 @@ def test_bands_of_refined_exposures_give_the_same(finished, which):
     config, folders, _ = finished
     settings = read(config).combine
     members = sample_of(folders[which])
-    columns = members[0].bins_shape[1]
-    common = np.random.default_rng(1).normal(0, 0.01, (4, columns)).astype(np.float32)
+    shape, rng = members[0].bins_shape, np.random.default_rng(1)
+    common = replace(
+        Common.nothing(shape),
+        stripes=rng.normal(0, 0.01, (4, shape[1])).astype(np.float32),
+        faint=rng.normal(0, 0.01, shape).astype(np.float32),
+        extra={each.name: rng.normal(0, 0.01, (4, 4)).astype(np.float32) for each in members},
+    )
     cut = [slice(0, 20), slice(20, 120), slice(120, 256)]
     parts = [combine_band(rows, members, common, settings, False) for rows in cut]
     whole = combine_band(slice(0, 256), members, common, settings, False)
@@ -365,22 +372,30 @@ def test_help_tells_what_the_step_does_and_what_is_next(script):
         assert word in done.stdout
 
 
-def test_an_exposure_with_scattered_light_is_rejected_with_a_reason(finished, archive, tmp_path):
+@pytest.mark.parametrize("added", [0.05, -0.05])
+def test_light_that_one_exposure_has_or_lacks_does_no_harm(finished, archive, tmp_path, added):
+    """Scattered light is subtracted or left out; an exposure of another sky is rejected."""
     rates = tmp_path / "rates"
     rates.mkdir()
     for path in finished[1][0].path.glob("*_rate.fits"):
         shutil.copy(path, rates)
     spoilt = sorted(rates.iterdir())[2]
     with fits.open(spoilt, mode="update") as hdus:
-        y = np.arange(256)[:, np.newaxis]
-        hdus["SCI"].data += 0.05 * np.exp(-(((y - 128) / 40) ** 2)) * np.nanmedian(hdus["SCI"].data)
+        band = added * np.exp(-(((np.arange(256) - 128) / 40) ** 2))
+        hdus["SCI"].data += band * np.nanmedian(hdus["SCI"].data)
     query = {"source": str(rates), "gaia_g_limit": None}
     config = archive.config(tmp_path / "run", gratings=["GR150C"], query=query)
     for script in SCRIPTS[:3]:
         assert archive.run(script, config).returncode == 0
-    table = exposure_table.read(tmp_path / "run" / "work" / NAMES[0] / f"{NAMES[0]}.fits")
-    assert exposure_table.fates(table)[exposure_table.REJECTED] == [spoilt.name]
-    assert "on large scales" in exposure_table.reason(table, spoilt.name)
+    folder = Folder(Combination("GR150C", "F115W"), tmp_path / "run" / "work", tmp_path / "run")
+    table = exposure_table.read(folder.table)
+    rejected = exposure_table.fates(table)[exposure_table.REJECTED]
+    assert rejected == ([spoilt.name] if added < 0 else [])
+    assert added > 0 or "on large scales" in exposure_table.reason(table, spoilt.name)
+    without, with_it = (combined_background.read(x.background) for x in (finished[1][0], folder))
+    off = np.nanmedian(with_it.sci / without.sci, axis=0)
+    # The mean of the exposures would have a band of half a per cent.
+    assert np.nanstd(ndimage.gaussian_filter1d(off[8:-8], 8)) < 0.0015
 
 
 def test_a_defect_in_all_exposures_is_no_saturated_star(finished, archive, tmp_path):

@@ -158,6 +158,7 @@ class Combine(_Section):
     level_sigma: _number(0.5, 100, "sigma")
     estimator: _one("weighted_mean", "median", "clipped_median")
     clip_sigma: _number(0.5, 100, "sigma")
+    standing_out_sigma: _number(1, 1000, "sigma")
     refinements: _whole(0, 5)
     trace_scales: _setting(
         list[Annotated[list[_Width], Field(min_length=2, max_length=2)]],
@@ -178,6 +179,8 @@ class Combine(_Section):
     structure_box: _whole(8, 1024, "px")
     maximum_structure: _number(1, 1000)
     tolerated_structure: _number(0, 10, "in units of the sky")
+    strong_extra_light: _number(0, 10, "in units of the sky")
+    dark_sigma: _number(0, 1000, "sigma")
     minimum_exposures: _whole(1, 1000)
     minimum_pointings: _whole(1, 1000)
 

@@ -3,6 +3,9 @@
 import numpy as np
 from scipy import ndimage
 
+# The median of the squares of normal values, in units of their variance.
+MEDIAN_SQUARE = 0.4549
+
 
 def gaussian_mean(
     value: np.ndarray,

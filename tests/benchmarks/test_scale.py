@@ -6,7 +6,7 @@ import shutil
 import pytest
 from astropy.io import fits
 
-from benchmarks import accuracy, scale
+from benchmarks import scale, sets
 from demo import server
 from tests.conftest import NAMES, SCRIPTS, Archive
 from wfssbkg import config
@@ -159,7 +159,7 @@ def test_disk_an_exposure_takes(finished):
 
 def test_the_benchmark_makes_many_exposures_of_few(finished, tmp_path):
     """They are links to frames that have only the rows in the middle."""
-    (sample,) = accuracy.samples("A", 101)
+    (sample,) = sets.samples("plain", sets.BOTH[0], 101)
     settings = scale.write_config(tmp_path / "many", sample.exposures[0])
     scale.many(settings, finished[1][0], 20, rows=128)
     folder = command_line.folders(config.read(settings))[0]

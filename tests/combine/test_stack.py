@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import small
-from wfssbkg.combine import background, bins, stack, stripes
+from wfssbkg.combine import background, bins, stack
 from wfssbkg.files import combined_background, masked_exposure, up_to_date
 from wfssbkg.run.parallel import Workers
 
@@ -26,7 +26,7 @@ def test_a_pixel_is_bad_if_it_is_bad_in_all_exposures(binned, tmp_path):
         small.masked_exposure(place, name, nowhere + 0.5, 0.01, bits=where, level=0.5)
         for name, where in bits.items()
     ]
-    shared = stripes.none(16) if binned else None
+    shared = small.nothing_common(members[0]) if binned else None
     _, _, number, bad, *_ = stack.combine_all(
         small.WORKERS, config.combine, members, shared, binned=binned
     )

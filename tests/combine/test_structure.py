@@ -2,21 +2,7 @@ import numpy as np
 import pytest
 
 from tests import small
-from wfssbkg.combine import halves, refinement, stripes
-
-
-def test_structure_is_what_boxes_differ_by_beyond_their_noise():
-    rng = np.random.default_rng(10)
-    noise = rng.normal(0, 0.05, (256, 320))
-    counts = rng.random(noise.shape) < 0.8
-    weight = np.where(counts, 0.05**-2, 0)
-    assert refinement.structure(noise, weight, box=(64, 32)) < 0.0005
-    band = noise.copy()
-    band[128:192] += 0.02
-    band[~counts] = 99
-    measured = refinement.structure(band, weight, box=(64, 32))
-    assert measured == pytest.approx(0.02 / 2, rel=0.1)  # in one row of boxes of four
-    assert np.isnan(refinement.structure(band, np.zeros_like(weight), box=(64, 32)))
+from wfssbkg.combine import halves
 
 
 def test_excess_is_what_noise_does_not_explain():
@@ -41,5 +27,5 @@ def test_the_error_of_a_background_is_half_of_the_difference_of_its_halves(tmp_p
         sky = 0.5 * (1 + left + rng.normal(0, 0.004, left.shape))
         members.append(small.masked_exposure(place, name, sky, 0.002, level=0.5))
     settings = small.settings().combine
-    found = halves.difference_of_halves(small.WORKERS, settings, members, stripes.none(128))
+    found = halves.difference_of_halves(small.WORKERS, settings, members)
     assert found == pytest.approx(0.01 / np.sqrt(2), rel=0.2)

@@ -14,7 +14,7 @@ from wfssbkg.compare.cross_validation import CombinedExposures
 from wfssbkg.compare.figures import figures
 from wfssbkg.config import read
 from wfssbkg.detector import science_pixels
-from wfssbkg.files import masked_exposure, refined_exposure
+from wfssbkg.files import masked_exposure
 from wfssbkg.files.combined_background import Background
 from wfssbkg.files.comparison_file import IN, Comparison
 
@@ -63,8 +63,7 @@ def test_exposures_are_scored_outside_the_mask_that_is_asked_for(grating, refine
         place, NAME, np.where(source, 5.0, 0.5), 0.02,
         bits=of_makemask * np.uint8(masked_exposure.SOURCE), level=0.5,
     )  # fmt: skip
-    nothing = np.zeros((4, found.shape[1]), dtype=np.float32)
-    refined_exposure.write(exposure.refined, found, np.zeros(found.shape), nothing, nothing)
+    small.write_refined(exposure, np.where(found, np.nan, 0))
     comparison = scored(exposure, np.ones(SHAPE), place, refined)
     science = science_pixels(SHAPE)
     hidden = comparison.pictures[NAME].masked

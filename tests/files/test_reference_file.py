@@ -50,11 +50,12 @@ def test_the_outer_four_rows_and_columns_see_no_light():
 USED = {"R_FLAT": "crds://flat.fits", "CRDS_CTX": "jwst_1.pmap", "USEAFTER": "2023-01-01T00:00:00"}
 
 
-def header_of(inputs):
+def header_of(inputs, dark=(0.0, np.inf)):
+    nothing = np.zeros((1, 1))
     return reference_header.reference_header(
         Combination("GR150C", "F115W"),
         exposure=fits.Header(),
-        inputs=inputs,
+        background=combined_background.Background(*5 * [nothing], inputs, dark=dark),
         author="A. Author",
         used=USED,
         settings={"mask.flicker_noise": "uncleaned"},
@@ -82,6 +83,15 @@ def test_the_header_has_the_days_of_the_first_and_of_the_last_exposure():
     rows = [{"productFilename": str(k), "mjd": 59764.5 + k} for k in (1, 0, 2)]
     rows.append({"productFilename": "x", "mjd": 59999.5, "status": exposure_table.REJECTED})
     assert header_of(small.table(*rows))["PEDIGREE"] == "INFLIGHT 2022-07-04 2022-07-06"
+
+
+def test_the_header_has_the_dark_residual_and_its_error_where_there_is_one():
+    inputs = small.table({"productFilename": "a"})
+    header = header_of(inputs, (0.0123, 0.0004))
+    assert (header["DARKRES"], header["DARKERR"]) == (0.0123, 0.0004)
+    header = header_of(inputs)
+    assert header["DARKRES"] == 0
+    assert "DARKERR" not in header
 
 
 def test_new_figures_take_the_place_of_all_former_ones(tmp_path):

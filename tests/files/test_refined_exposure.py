@@ -9,16 +9,20 @@ from wfssbkg.files import refined_exposure
 SHAPE = (64, 48)
 
 
-def test_refined_files_keep_sources_faint_flux_and_stripes(tmp_path):
+def test_refined_files_keep_all_that_was_found(tmp_path):
     rng, path = np.random.default_rng(5), tmp_path / "refined.fits"
     source = rng.random(SHAPE) < 0.2
     faint = rng.uniform(0, 0.02, SHAPE).astype(np.float32)
     stripes, weight = rng.normal(0, 0.01, (2, 4, SHAPE[1])).astype(np.float32)
-    refined_exposure.write(path, source, faint, stripes, weight)
+    difference, of_difference = rng.normal(0, 0.01, (2, 3, 5)).astype(np.float32)
+    faint[source] = np.nan
+    written = refined_exposure.Refined(faint, stripes, weight, difference, of_difference, -0.002)
+    refined_exposure.write(path, written)
     found = refined_exposure.read(path, slice(7, 9))
-    np.testing.assert_array_equal(found[0], np.where(source, np.nan, faint)[7:9])
-    np.testing.assert_array_equal(found[1], stripes)
-    np.testing.assert_array_equal(found[2], weight)
+    np.testing.assert_array_equal(found.faint, faint[7:9])
+    assert found.dark == np.float32(-0.002)
+    for name in ("stripes", "weight", "difference", "difference_weight"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(written, name))
 
 
 def test_bins_come_back_as_they_were(tmp_path):

@@ -1,16 +1,30 @@
 """The background of a combination: its exposures measured, refined, combined."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from astropy.table import Table
 
 from wfssbkg import detector
-from wfssbkg.combine import average, fields, halves, refinement, selection, stack, stripes
-from wfssbkg.combine.exposure import Exposure, measure
+from wfssbkg.combine import (
+    average,
+    bins,
+    dark_residual,
+    extra_light,
+    fields,
+    halves,
+    refinement,
+    selection,
+    stack,
+    standing_out,
+)
+from wfssbkg.combine.common import common_to
+from wfssbkg.combine.dark_residual import DarkResidual
+from wfssbkg.combine.exposure import Common, Exposure, measure
 from wfssbkg.combine.refinement import Refinement
-from wfssbkg.config import Config
+from wfssbkg.config import Combine, Config
 from wfssbkg.errors import StepError
 from wfssbkg.files import combined_background, exposure_table, up_to_date
 from wfssbkg.files.combined_background import Background
@@ -107,7 +121,7 @@ def _note_pointings(folder: Folder, members: list[Exposure]) -> None:
 
 def refine(
     workers: Workers, config: Config, folder: Folder, table: Table, members: list[Exposure]
-) -> tuple[list[Exposure], np.ndarray | None]:
+) -> tuple[list[Exposure], Common | None]:
     """
     Refine exposures as often as the config asks for, and reject those that differ from the others.
 
@@ -121,17 +135,16 @@ def refine(
     Returns
     -------
     fit : list of `~wfssbkg.combine.exposure.Exposure`
-    shared : (4, columns) float32 array or None
-        Stripes that they share, relative to their levels; None without a refinement.
+    common : `~wfssbkg.combine.exposure.Common` or None
+        None without a refinement.
     """
-    settings, shared = config.combine, None
+    settings, common = config.combine, None
     for number in range(1, settings.refinements + 1):
-        if shared is None:
-            shared = stripes.none(members[0].bins_shape[1])
-        sky, *_ = stack.combine_all(workers, settings, members, shared, binned=True)
+        common = common or Common.nothing(members[0].bins_shape)
+        sky, *_ = stack.combine_all(workers, settings, members, common, binned=True)
         fluxes = refinement.fluxes_to_count(members, settings)
         jobs = [
-            ([members[k] for k in group], offsets, sky, shared, fluxes, settings)
+            ([members[k] for k in group], offsets, sky, common, fluxes, settings)
             for group, offsets in fields.group(
                 [exposure.pointing for exposure in members], most=refinement.MOST_EXPOSURES
             )
@@ -150,14 +163,54 @@ def refine(
                 exposure.next_refined.replace(exposure.refined)
         # In the order of the table, whichever was done first, for the same sums to the last bit.
         refined = [(each, found[each.name]) for each in members if each.name in found]
+        _note_missing_light([each for _, each in refined], settings)
         for exposure, reason in selection.unfit(refined, fluxes, settings):
             selection.reject(table, exposure, reason)
         members = selection.still_fit(settings, folder, table, members)
-        kept = [found[exposure.name] for exposure in members]
-        shared = stripes.shared(
-            np.array([each.stripes for each in kept]), np.array([each.information for each in kept])
-        )
-    return members, shared
+        common = common_to(members, settings)
+        for exposure in members:
+            exposure.level *= 1 + common.level[exposure.name]
+        dark = _dark_residual(members, found, common, sky, settings)
+        # What the last refinement found is right with what was subtracted in it.
+        value = common.dark.value if number == settings.refinements else dark.value
+        common = replace(common, dark=dark._replace(value=value))
+    return members, common
+
+
+def _dark_residual(
+    members: list[Exposure],
+    found: dict[str, Refinement],
+    common: Common,
+    sky: np.ndarray,
+    settings: Combine,
+) -> DarkResidual:
+    """What the subtraction of the dark left in all exposures; 0 if it is not sure."""
+    box = bins.box(settings.structure_box, along_x=members[0].along_x)
+    maps, weights = [], []
+    for exposure in members:
+        maps.append(found[exposure.name].difference)
+        unknown = np.isnan(common.extra[exposure.name])
+        weights.append(np.where(unknown, 0, found[exposure.name].weight))
+    more, error = dark_residual.fit(
+        np.array(maps),
+        np.array(weights),
+        bins.medians(sky, box)[0],
+        np.array([exposure.level for exposure in members]),
+    )
+    value = common.dark.value + more
+    most = dark_residual.LARGEST * min(exposure.level for exposure in members)
+    sure = settings.dark_sigma * error < abs(value) < most
+    return DarkResidual(value if sure else 0.0, error)
+
+
+def _note_missing_light(refined: list[Refinement], settings: Combine) -> None:
+    """Tell how much light exposures lack, which the others have."""
+    maps, weights = (
+        np.array([getattr(found, name) for found in refined]) for name in ("difference", "weight")
+    )
+    light = extra_light.find(maps, weights, strong=settings.strong_extra_light)
+    for found, missing in zip(refined, light.missing, strict=True):
+        found.structure = float(missing)
 
 
 def combine_exposures(
@@ -165,7 +218,7 @@ def combine_exposures(
     config: Config,
     table: Table,
     members: list[Exposure],
-    shared: np.ndarray | None,
+    common: Common | None,
 ) -> Background:
     """
     Combine exposures, and note in the table what part each has.
@@ -174,17 +227,23 @@ def combine_exposures(
     ----------
     workers, config, table
         As for `normalise`.
-    members, shared
+    members, common
         What `refine` returns.
 
     Returns
     -------
     `~wfssbkg.files.combined_background.Background`
     """
-    settings, systematic = config.combine, 0.0
-    if shared is not None:
-        systematic = halves.difference_of_halves(workers, settings, members, shared)
-    *images, information = stack.combine_all(workers, settings, members, shared)
+    settings, systematic, dark = config.combine, 0.0, DarkResidual()
+    if common is not None:
+        dark = common.dark
+        systematic = halves.difference_of_halves(workers, settings, members)
+    sci, err, number, bad, pointings, information = stack.combine_all(
+        workers, settings, members, common
+    )
+    outlying = standing_out.find(sci, err, settings.standing_out_sigma)
+    sci[outlying], err[outlying], number[outlying] = np.nan, np.nan, 0
+    bad |= outlying
     for exposure, weight in zip(members, average.shares(information), strict=True):
         exposure_table.mark(table, exposure.name, level=exposure.level, weight=weight)
-    return Background(*images, table, systematic)
+    return Background(sci, err, number, bad, pointings, table, systematic, dark)

@@ -72,6 +72,11 @@ def expand(image: np.ndarray, *, along_x: bool) -> np.ndarray:
     return repeated(image, pixels(along_x=along_x))
 
 
+def box(side: int, *, along_x: bool) -> tuple[int, int]:
+    """Height and width of a square of `side` px, in bins."""
+    return (side, side // SIZE) if along_x else (side // SIZE, side)
+
+
 def pixels(*, along_x: bool) -> tuple[int, int]:
     """Height and width of a bin, px."""
     return (1, SIZE) if along_x else (SIZE, 1)
@@ -96,6 +101,30 @@ def summed(image: np.ndarray, size: tuple[int, int], dtype: type | None = None) 
     # To add slices takes a fraction of the time of a sum over two short axes.
     rows = reduce(np.add, (image[k :: size[0]] for k in range(size[0])))
     return reduce(np.add, (rows[:, k :: size[1]] for k in range(size[1])))
+
+
+def medians(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Medians of an image over boxes; those at the far edges may be smaller.
+
+    Parameters
+    ----------
+    image : (ny, nx) float array
+        NaN where a value does not count.
+    size : (int, int)
+        Height and width of a box.
+
+    Returns
+    -------
+    median, number : (rows, columns) arrays
+        NaN where nothing counts; the number of values that do.
+    """
+    beyond = [(0, -length % side) for length, side in zip(image.shape, size, strict=True)]
+    image = np.pad(image, beyond, constant_values=np.nan)
+    rows, columns = (length // side for length, side in zip(image.shape, size, strict=True))
+    boxes = image.reshape(rows, size[0], columns, size[1]).swapaxes(1, 2)
+    boxes = boxes.reshape(rows, columns, -1)
+    return bn.nanmedian(boxes, axis=2), np.isfinite(boxes).sum(axis=2)
 
 
 def repeated(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

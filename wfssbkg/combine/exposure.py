@@ -8,11 +8,45 @@ from typing import Self
 import numpy as np
 from astropy.io import fits
 
-from wfssbkg.combine import bins, levels, stripes, traces
+from wfssbkg.combine import bins, extra_light, levels, stripes, traces
+from wfssbkg.combine.dark_residual import DarkResidual
 from wfssbkg.config import Combine
 from wfssbkg.files import masked_exposure, refined_exposure
 from wfssbkg.files.pointing import Pointing, read_pointing
+from wfssbkg.files.refined_exposure import Refined
 from wfssbkg.layout import Folder
+
+
+@dataclass(frozen=True)
+class Common:
+    """What counts for the sky, relative to the level of each exposure.
+
+    Attributes
+    ----------
+    stripes : (4, columns) float32 array
+    faint : (rows, columns) float32 array
+        Mean faint flux, smoothed, of bins.
+    extra : dict of str to (rows, columns) float32 array
+        By name of the exposure, what it has on large scales and the others have not: a map of
+        `wfssbkg.combine.extra_light`, NaN where it is not known well enough.
+    level : dict of str to float
+        By how much the level of each exposure is too low, for what it has in `extra`.
+    dark : DarkResidual
+        What is subtracted from all exposures.
+    """
+
+    stripes: np.ndarray
+    faint: np.ndarray
+    extra: dict[str, np.ndarray]
+    level: dict[str, float]
+    dark: DarkResidual
+
+    @classmethod
+    def nothing(cls, shape: tuple[int, int]) -> Self:
+        """What is known before a refinement, of exposures with so many rows and columns of bins."""
+        return cls(
+            stripes.none(shape[1]), np.zeros(shape, dtype=np.float32), {}, {}, DarkResidual()
+        )
 
 
 @dataclass(eq=False)
@@ -64,9 +98,7 @@ class Exposure:
             direct=kind.direct,
         )
 
-    def read(
-        self, rows: slice, shared: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def read(self, rows: slice, common: Common | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """
         Some rows of the exposure, in units of its level.
 
@@ -74,10 +106,9 @@ class Exposure:
         ----------
         rows : slice
             Of the frame; of whole bins.
-        shared : (4, columns) array or None
-            The stripes that all exposures share, relative to their levels; None if the exposures
-            are not refined: then the sources of makeMask.py are left out, and nothing is
-            subtracted.
+        common : `Common` or None
+            What all exposures have in common; None if they are not refined: then the sources of
+            makeMask.py are left out, and nothing is subtracted.
 
         Returns
         -------
@@ -87,41 +118,44 @@ class Exposure:
         """
         sci, err, bits = masked_exposure.read(self.masked, rows)
         bad = bits & np.uint8(masked_exposure.BAD) > 0
-        if shared is None:
+        if common is None:
             source = bits & np.uint8(masked_exposure.SOURCE) > 0
             spurious = np.where(source, np.float32(np.nan), np.float32(0))
         else:
             height, _ = bins.pixels(along_x=self.along_x)
-            found = self.found(slice(rows.start // height, rows.stop // height), shared)
+            found = self.found(slice(rows.start // height, rows.stop // height), common)
             spurious = bins.expand(sum(found), along_x=self.along_x)
         return *_normalised(sci, err, bad, spurious, self.level), bad
 
-    def read_bins(
-        self, rows: slice, shared: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def read_bins(self, rows: slice, common: Common) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As `read`, of some rows of bins."""
         value, noise = refined_exposure.read_bins(self.binned, rows)
         bad = np.isnan(noise)
-        return *_normalised(value, noise, bad, sum(self.found(rows, shared)), self.level), bad
+        return *_normalised(value, noise, bad, sum(self.found(rows, common)), self.level), bad
 
-    def found(self, rows: slice, shared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def found(self, rows: slice, common: Common) -> tuple[np.ndarray, ...]:
         """
         What the last refinement found in the exposure, in some rows of bins.
 
         Parameters
         ----------
-        rows, shared
+        rows, common
             As for `read`, but of bins.
 
         Returns
         -------
-        faint, own : (rows, columns) float32 arrays
-            Flux of faint sources, NaN where there is a source that is masked, and the stripes of
-            this exposure alone, DN/s.
+        faint, own, extra : (rows, columns) float32 arrays
+            Flux of faint sources with what the dark left, NaN where there is a source that is
+            masked, and the stripes and the extra light of this exposure alone, DN/s.
         """
-        faint, found, _ = refined_exposure.read(self.refined, rows)
-        own = found - np.float32(self.level) * shared
-        return faint, stripes.as_image(own, self.bins_shape[0], rows)
+        found, level = refined_exposure.read(self.refined, rows), np.float32(self.level)
+        faint = found.faint - level * common.faint[rows]
+        own = found.stripes - level * common.stripes
+        own = stripes.as_image(own, self.bins_shape[0], rows)
+        extra = np.zeros_like(own)
+        if self.name in common.extra:
+            extra = level * extra_light.image_of(common.extra[self.name], self.bins_shape, rows)
+        return faint + np.float32(common.dark.value), own, extra
 
     def read_header(self) -> fits.Header:
         """
@@ -226,5 +260,6 @@ def write_bins(
     source = bins.any_of(source, along_x=exposure.along_x)
     nothing = stripes.none(value.shape[1])
     refined_exposure.write_bins(exposure.binned, value, noise)
-    refined_exposure.write(exposure.refined, source, np.zeros_like(value), nothing, nothing)
+    found = Refined(np.where(source, np.nan, np.float32(0)), *4 * [nothing])
+    refined_exposure.write(exposure.refined, found)
     return value, noise, source

@@ -4,15 +4,14 @@ import numpy as np
 from astropy.stats import mad_std
 
 from wfssbkg.combine import bins, fields, stack
+from wfssbkg.combine.common import common_to
 from wfssbkg.combine.exposure import Exposure
 from wfssbkg.config import Combine
 from wfssbkg.run.parallel import Workers
 from wfssbkg.smoothing import gaussian_mean
 
 
-def difference_of_halves(
-    workers: Workers, settings: Combine, members: list[Exposure], shared: np.ndarray
-) -> float:
+def difference_of_halves(workers: Workers, settings: Combine, members: list[Exposure]) -> float:
     """
     The error that sources leave in the background, beyond the noise.
 
@@ -20,7 +19,7 @@ def difference_of_halves(
 
     Parameters
     ----------
-    workers, settings, members, shared
+    workers, settings, members
         As for `wfssbkg.combine.stack.combine_all`.
 
     Returns
@@ -37,8 +36,8 @@ def difference_of_halves(
         stack.combine_all(
             workers,
             settings,
-            [members[k] for k in half],
-            shared,
+            some := [members[k] for k in half],
+            common_to(some, settings),
             binned=True,
             description="halves",
         )

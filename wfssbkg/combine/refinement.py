@@ -1,14 +1,19 @@
-"""Sources, stripes and structure in an exposure minus the background made so far."""
+"""Sources, stripes and structure in an exposure minus the background made so far.
+
+Sources and stripes are searched in what is left after the structure on large scales is subtracted
+as well, so that neither depends on errors that the background made so far may have there.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from wfssbkg.combine import bins, levels, stripes, traces
-from wfssbkg.combine.exposure import Exposure
+from wfssbkg.combine import bins, extra_light, levels, stripes, traces
+from wfssbkg.combine.exposure import Common, Exposure
 from wfssbkg.config import Combine
 from wfssbkg.errors import StepError
 from wfssbkg.files import refined_exposure
+from wfssbkg.files.refined_exposure import Refined
 
 MOST_EXPOSURES = 8  # of a field, searched for faint flux together
 # Fluxes that sources are counted at, in units of the faintest that a typical exposure counts.
@@ -23,8 +28,9 @@ class Refinement:
     ----------
     level : float
         Fitted to the background, DN/s.
-    structure : float
-        How much it differs from the background on large scales, relative to its level.
+    difference, weight : (rows, columns) float arrays
+        How much it differs from the background on large scales, relative to its level, and
+        1/noise^2 of that: a map of `wfssbkg.combine.extra_light`.
     sources : (k,) float array
         Number of sources brighter than each of some fluxes; NaN where it is not deep enough.
     stripes, information : (4, columns) float32 arrays
@@ -32,17 +38,19 @@ class Refinement:
     """
 
     level: float
-    structure: float
+    difference: np.ndarray
+    weight: np.ndarray
     sources: np.ndarray
     stripes: np.ndarray
     information: np.ndarray
+    structure: float = 0.0
 
 
 def refine_field(
     members: list[Exposure],
     offsets: list[tuple[float, float]],
     background: np.ndarray,
-    shared: np.ndarray,
+    common: Common,
     fluxes: np.ndarray,
     settings: Combine,
 ) -> list[Refinement | StepError]:
@@ -56,7 +64,7 @@ def refine_field(
         From `wfssbkg.combine.fields.group`.
     background : (ny, nx) float array
         Of bins; NaN where it is not known.
-    shared : (4, nx) array
+    common : `~wfssbkg.combine.exposure.Common`
         As for `Exposure.read_bins`.
     fluxes : (k,) float array
         From `fluxes_to_count`.
@@ -68,30 +76,42 @@ def refine_field(
         One for each member.
     """
     outcomes: list[Refinement | StepError] = []
-    residuals, places, pending = [], [], []
+    places, pending = [], []
     for exposure, offset in zip(members, offsets, strict=True):
         try:
-            refinement, residual, weight, source = _examine(
-                exposure, background, shared, fluxes, settings
-            )
+            examined = _examine(exposure, background, common, fluxes, settings)
         except StepError as error:
             outcomes.append(error)
             continue
-        outcomes.append(refinement)
-        residuals.append((residual, np.where(source, 0, weight)))
+        outcomes.append(examined.refinement)
         places.append(across_and_along(offset, along_x=exposure.along_x))
-        pending.append((exposure, refinement, source))
+        pending.append((exposure, examined))
     if not pending:
         return outcomes
-    scale = settings.scales(direct=members[0].direct)[0]
-    flux = traces.faint_flux(residuals, places, scale=scale, threshold=settings.faint_threshold)
-    for (exposure, refinement, source), faint in zip(pending, flux, strict=True):
+    flux = traces.faint_flux(
+        [(each.residual, each.weight) for _, each in pending],
+        places,
+        scale=settings.scales(direct=members[0].direct)[0],
+        threshold=settings.faint_threshold,
+    )
+    box = bins.box(settings.structure_box, along_x=True)
+    for (exposure, examined), faint in zip(pending, flux, strict=True):
+        found = examined.refinement
+        left = examined.residual + examined.large_scale - faint
+        difference, weight = extra_light.map_of(left, examined.weight, box)
+        found.difference = _turned(difference / found.level, exposure.along_x)
+        found.weight = _turned(weight * found.level**2, exposure.along_x)
+        faint = np.where(examined.source, np.float32(np.nan), faint)
         refined_exposure.write(
             exposure.next_refined,
-            _turned(source, exposure.along_x),
-            _turned(faint, exposure.along_x),
-            refinement.stripes * np.float32(refinement.level),
-            refinement.information / np.float32(refinement.level) ** 2,
+            Refined(
+                _turned(faint, exposure.along_x),
+                found.stripes * np.float32(found.level),
+                found.information / np.float32(found.level) ** 2,
+                found.difference,
+                found.weight,
+                common.dark.value,
+            ),
         )
     return outcomes
 
@@ -102,31 +122,53 @@ def across_and_along(offset: tuple[float, float], *, along_x: bool) -> tuple[flo
     return (y, x) if along_x else (x, y)
 
 
+@dataclass
+class _Examined:
+    """What was found in one exposure by itself; images have the dispersion along the second axis.
+
+    The residual is without stripes and without structure on large scales; weight is 0 where there
+    are sources.
+    """
+
+    refinement: Refinement
+    residual: np.ndarray
+    weight: np.ndarray
+    large_scale: np.ndarray
+    source: np.ndarray
+
+
 def _examine(
     exposure: Exposure,
     background: np.ndarray,
-    shared: np.ndarray,
+    common: Common,
     fluxes: np.ndarray,
     settings: Combine,
-) -> tuple[Refinement, np.ndarray, np.ndarray, np.ndarray]:
-    """Refinement; and residual, weight and sources, with the dispersion along the second axis."""
+) -> _Examined:
+    """What can be told from an exposure without its dithers."""
     value, sigma = refined_exposure.read_bins(exposure.binned)
-    faint, own = exposure.found(slice(None), shared)
+    faint, own, extra = exposure.found(slice(None), common)
     source = np.isnan(faint)
     faint = np.where(source, 0, faint)
     weight = bins.weight(sigma)
     level = levels.fit_level(
-        levels.subsample(value - faint - own),
-        levels.subsample(np.where(source, 0, weight)),
+        levels.subsample(value - faint - own - extra),
+        levels.subsample(np.where(source | np.isnan(extra), 0, weight)),
         levels.subsample(background),
     )
-    residual, weight = _minus(value, weight, background, level)
+    residual, weight = _minus(value - np.float32(common.dark.value), weight, background, level)
+    faint -= np.float32(common.dark.value)
 
-    found, information = stripes.of_exposure(residual - faint, np.where(source, 0, weight))
+    counts = np.where(source, 0, weight)
+    box = bins.box(settings.structure_box, along_x=exposure.along_x)
+    smooth = extra_light.large_scale(residual - faint, counts, box)
+    residual -= smooth
+    found, information = stripes.of_exposure(residual - faint, counts)
     found *= settings.remove_stripes
     residual -= stripes.as_image(found, len(residual))
 
-    residual, weight = (_turned(image, exposure.along_x) for image in (residual, weight))
+    residual, weight, smooth = (
+        _turned(image, exposure.along_x) for image in (residual, weight, smooth)
+    )
     source, numbers = traces.find(
         residual,
         weight,
@@ -135,16 +177,15 @@ def _examine(
         depth=settings.trace_depth,
         fluxes=fluxes,
     )
-    box = settings.structure_box, settings.structure_box // bins.SIZE
-    left = structure(residual, np.where(source, 0, weight), box=box)
     refinement = Refinement(
         level=level,
-        structure=left / level,
+        difference=np.empty(0),
+        weight=np.empty(0),
         sources=numbers,
         stripes=found / np.float32(level),
         information=information * np.float32(level) ** 2,
     )
-    return refinement, residual, weight, source
+    return _Examined(refinement, residual, np.where(source, 0, weight), smooth, source)
 
 
 def _minus(
@@ -171,30 +212,3 @@ def fluxes_to_count(members: list[Exposure], settings: Combine) -> np.ndarray:
     noise = np.median([exposure.noise for exposure in members])
     scale = settings.scales(direct=members[0].direct)[0]
     return LADDER * traces.COUNTED * noise / traces.gain(scale)
-
-
-def structure(residual: np.ndarray, weight: np.ndarray, *, box: tuple[int, int]) -> float:
-    """
-    How much an exposure differs from the background on large scales.
-
-    Parameters
-    ----------
-    residual, weight : (ny, nx) float arrays
-        Exposure minus its background, DN/s, and 1/noise^2; weight 0 where it does not count.
-    box : (int, int)
-        Height and width of the boxes the residual is averaged in.
-
-    Returns
-    -------
-    float
-        RMS of the averages beyond what their noise makes, DN/s; NaN if no box has a quarter of
-        its pixels.
-    """
-    total, weight, number = (
-        bins.summed(x, box, np.float64) for x in (residual * weight, weight, weight > 0)
-    )
-    enough = number > box[0] * box[1] / 4
-    if not enough.any():
-        return np.nan
-    mean, variance = total[enough] / weight[enough], 1 / weight[enough]
-    return float(np.sqrt(max(np.mean(mean**2 - variance), 0)))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from wfssbkg.combine import average, bins
-from wfssbkg.combine.exposure import Exposure
+from wfssbkg.combine.exposure import Common, Exposure
 from wfssbkg.config import Combine
 from wfssbkg.run.parallel import Workers
 
@@ -20,7 +20,7 @@ def combine_all(
     workers: Workers,
     settings: Combine,
     members: list[Exposure],
-    shared: np.ndarray | None,
+    common: Common | None,
     *,
     binned: bool = False,
     description: str = "combining",
@@ -33,7 +33,7 @@ def combine_all(
     workers : `~wfssbkg.run.parallel.Workers`
     settings : Combine
     members : list of `~wfssbkg.combine.exposure.Exposure`
-    shared : (4, columns) array or None
+    common : `~wfssbkg.combine.exposure.Common` or None
         As for `Exposure.read`.
     binned : bool
         Combine their bins instead of their pixels.
@@ -55,7 +55,7 @@ def combine_all(
     rows, columns = members[0].bins_shape if binned else members[0].shape
     memory = _band_memory(workers)
     jobs = [
-        (band, members, shared, settings, binned)
+        (band, members, common, settings, binned)
         for band in bands(rows, columns, len(members), memory, step=bins.SIZE)
     ]
     results = workers.run_in_order(combine_band, jobs, description=description, unit="bands")
@@ -104,7 +104,7 @@ def _band_memory(workers: Workers) -> float:
 def combine_band(
     rows: slice,
     members: list[Exposure],
-    shared: np.ndarray | None,
+    common: Common | None,
     settings: Combine,
     binned: bool,
 ) -> tuple[np.ndarray, ...]:
@@ -116,7 +116,7 @@ def combine_band(
     weighted = settings.estimator == "weighted_mean"
     for number, exposure in enumerate(members):
         read = exposure.read_bins if binned else exposure.read
-        values[number], noise[number], unusable = read(rows, shared)
+        values[number], noise[number], unusable = read(rows, common)
         bad &= unusable
         some_rows = noise[number, :: bins.SIZE]  # enough to tell the shares
         counted = 1 / np.square(some_rows) if weighted else np.isfinite(some_rows)

@@ -26,17 +26,18 @@ def of_exposure(residual: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, n
     """
     counts = (weight > 0) & (residual**2 * weight < 9)
     information, number, total = (
-        _sums(image) for image in (np.where(counts, weight, 0), counts, residual * weight * counts)
+        amplifier_sums(image)
+        for image in (np.where(counts, weight, 0), counts, residual * weight * counts)
     )
     enough = number > 0.1 * residual.shape[0] / AMPLIFIERS
     stripes = np.where(enough, total / np.where(enough, information, 1), 0)
     return stripes.astype(np.float32), np.where(enough, information, 0).astype(np.float32)
 
 
-def _sums(image: np.ndarray) -> np.ndarray:
-    """The sum over each column of each amplifier, (4, nx)."""
-    first = np.searchsorted(amplifier_of(len(image)), np.arange(AMPLIFIERS))
-    return np.add.reduceat(image, first, axis=0, dtype=np.float64)
+def amplifier_sums(image: np.ndarray) -> np.ndarray:
+    """The sums over each column of each amplifier: of (..., ny, nx) values, (..., 4, nx) sums."""
+    first = np.searchsorted(amplifier_of(image.shape[-2]), np.arange(AMPLIFIERS))
+    return np.add.reduceat(image, first, axis=-2, dtype=np.float64)
 
 
 def shared(stripes: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -1,14 +1,15 @@
 """Backgrounds, some made without some of the fields, subtracted from exposures and their means."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import bottleneck as bn
 import numpy as np
 from astropy.table import Table
 
-from wfssbkg.combine import bins, fields, stack, stripes
+from wfssbkg.combine import bins, fields, stack
+from wfssbkg.combine.common import common_to
 from wfssbkg.combine.exposure import Exposure
 from wfssbkg.compare import residual
 from wfssbkg.config import Combine, Compare, Config
@@ -103,8 +104,8 @@ def combine_without(
         Not finished.
     """
     members = [each for number, each in enumerate(combined.members) if number not in part]
-    shared = stripes.shared(*_stripes_of(members)) if combined.refined else None
-    *images, _ = stack.combine_all(workers, settings, members, shared)
+    common = common_to(members, settings) if combined.refined else None
+    *images, _ = stack.combine_all(workers, settings, members, common)
     return Background(*images, table)
 
 
@@ -129,13 +130,13 @@ def mean_of_part(
     value, noise : (ny, nx) float32 arrays
         In units of the level; NaN where no exposure counts.
     """
-    members, shared = [combined.members[number] for number in part], None
+    members, common = [combined.members[number] for number in part], None
     if combined.refined:
         found, weight = _stripes_of(members)
         total = weight.sum(axis=0, dtype=np.float64)
-        shared = (weight * found).sum(axis=0, dtype=np.float64) / np.where(total > 0, total, 1)
-        shared = shared.astype(np.float32)
-    value, noise, *_ = stack.combine_all(workers, settings, members, shared)
+        mean = (weight * found).sum(axis=0, dtype=np.float64) / np.where(total > 0, total, 1)
+        common = replace(common_to(members, settings), stripes=mean.astype(np.float32))
+    value, noise, *_ = stack.combine_all(workers, settings, members, common)
     return value, noise
 
 

@@ -33,6 +33,9 @@ class Background:
         The exposure table as it was when the background was made.
     systematic : float
         Error that many pixels share, in units of the level: what sources left.
+    dark : (float, float)
+        What the subtraction of the dark had left in the exposures and was subtracted, and its
+        error, DN/s; the error is infinite where nothing tells it.
     """
 
     sci: np.ndarray
@@ -42,6 +45,7 @@ class Background:
     pointings: np.ndarray
     inputs: Table
     systematic: float = 0.0
+    dark: tuple[float, float] = (0.0, np.inf)
 
     def images(self) -> list[fits.ImageHDU]:
         """The extensions SCI, ERR and NEXP."""
@@ -50,6 +54,14 @@ class Background:
             fits.ImageHDU(np.asarray(self.err, dtype=np.float32), name="ERR"),
             fits.ImageHDU(np.asarray(self.number, dtype=np.int16), name="NEXP"),
         ]
+
+    def dark_cards(self) -> list[tuple[str, float, str]]:
+        """What the header says of the dark residual: keywords, values, comments."""
+        value, error = self.dark
+        cards = [("DARKRES", value, "[DN/s] dark residual subtracted from exposures")]
+        if np.isfinite(error):
+            cards.append(("DARKERR", error, "[DN/s] uncertainty of the dark residual"))
+        return cards
 
 
 def write(path: Path, background: Background, *, settings: Mapping[str, Any]) -> None:
@@ -66,6 +78,7 @@ def write(path: Path, background: Background, *, settings: Mapping[str, Any]) ->
     primary = fits.PrimaryHDU()
     primary.header["QDATE"] = (background.inputs.meta["QDATE"], "UTC time of the query")
     primary.header["SYSERR"] = (background.systematic, "error that many pixels share")
+    primary.header.extend(background.dark_cards())
     primary.header["WFSSBKG"] = (__version__, "version of WFSSBackgrounds")
     bad = fits.ImageHDU(background.bad.astype(np.uint8), name="BAD")
     pointings = fits.ImageHDU(background.pointings.astype(np.int16), name="POINTINGS")
@@ -88,8 +101,9 @@ def read(path: Path) -> Background:
         systematic = float(hdus[0].header["SYSERR"])
         if not (np.isfinite(sci) & (err > 0)).any() or not np.isfinite(systematic):
             raise StepError("no pixel has a value and an uncertainty")
+        dark = tuple(float(hdus[0].header.get(key, np.inf)) for key in ("DARKRES", "DARKERR"))
         inputs = exposure_table.read(path)
-        return Background(sci, err, number, bad > 0, pointings, inputs, systematic)
+        return Background(sci, err, number, bad > 0, pointings, inputs, systematic, dark)
 
 
 def images_of(hdus: fits.HDUList, *others: str) -> list[np.ndarray]:

@@ -11,6 +11,7 @@ from astropy.table import Table
 from wfssbkg import __version__, versions
 from wfssbkg.config import Config, flat
 from wfssbkg.files import exposure_table, flicker_noise
+from wfssbkg.files.combined_background import Background
 from wfssbkg.layout import Combination
 
 _INSTRUMENT_KEYS = (
@@ -25,7 +26,7 @@ def reference_header(
     combination: Combination,
     *,
     exposure: fits.Header,
-    inputs: Table,
+    background: Background,
     author: str,
     used: dict[str, str],
     settings: dict[str, Any],
@@ -39,8 +40,7 @@ def reference_header(
     combination : `~wfssbkg.layout.Combination`
     exposure : `~astropy.io.fits.Header`
         Primary header of one of the exposures.
-    inputs : `~astropy.table.Table`
-        The exposure table.
+    background : `~wfssbkg.files.combined_background.Background`
     author : str
     used : dict
         From `wfssbkg.pipeline.flat_of`.
@@ -53,7 +53,7 @@ def reference_header(
     -------
     `~astropy.io.fits.Header`
     """
-    header = fits.Header()
+    header, inputs = fits.Header(), background.inputs
     # For direct images as well: the pipeline's one model of a background with flags of its own.
     header["DATAMODL"] = ("WfssBkgModel", "data model of the JWST pipeline")
     for key in _INSTRUMENT_KEYS:
@@ -76,6 +76,7 @@ def reference_header(
     header["FIXFLAT"] = (flat_is_out, "whether the flat field is divided out")
     header["QDATE"] = (inputs.meta["QDATE"], "UTC time of the archive query")
     header["NEXP"] = (len(_accepted(inputs)), "exposures combined")
+    header.extend(background.dark_cards())
     header["WFSSBKG"] = (__version__, "version of WFSSBackgrounds")
     header.update({key: value for key, value in used.items() if key != "USEAFTER"})
     for line in _history(inputs, used, settings, flat_is_out):
