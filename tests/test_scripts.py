@@ -193,6 +193,18 @@ def test_finished_files_are_reference_files(finished):
                     assert word in history
 
 
+def test_finished_files_tell_the_dark_residual_that_was_found(finished):
+    for folder in finished[1]:
+        paths = folder.background, folder.finished, folder.finished_unflat
+        combined, *others = (fits.getheader(path) for path in paths)
+        assert 0 < combined["DARKERR"] < 1
+        limit = read(finished[0]).combine.dark_sigma * combined["DARKERR"]
+        assert combined["DARKRES"] == 0 or abs(combined["DARKRES"]) > limit
+        for header in others:
+            assert header["DARKRES"] == combined["DARKRES"]
+            assert header["DARKERR"] == combined["DARKERR"]
+
+
 def test_grizli_keeps_the_flat_out_file(finished):
     """No DATE in the primary header: else grizli calls the file out of date and replaces it."""
     _, folders, _ = finished
