@@ -20,7 +20,7 @@ def outcome(name, *, noise, crowding=1.0, structure=0.05):
     sources = np.where(faintest <= FLUXES, np.round(numbers), np.nan)
     nothing = np.zeros((4, 8), dtype=np.float32)
     exposure = Exposure(name, *[None] * 4, along_x=True, noise=noise)
-    found = refinement.Refinement(LEVEL, nothing, nothing, sources, nothing, nothing)
+    found = refinement.Refinement(LEVEL, nothing, nothing, sources)
     found.structure = structure * noise / LEVEL
     return exposure, found
 

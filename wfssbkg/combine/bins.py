@@ -94,9 +94,7 @@ def summed(image: np.ndarray, size: tuple[int, int], dtype: type | None = None) 
     dtype : type, optional
         Of the sums.
     """
-    beyond = [(0, -length % side) for length, side in zip(image.shape, size, strict=True)]
-    if any(width for _, width in beyond):
-        image = np.pad(image, beyond)
+    image = _padded(image, size, 0)
     image = image.astype(dtype or image.dtype, copy=False)
     # To add slices takes a fraction of the time of a sum over two short axes.
     rows = reduce(np.add, (image[k :: size[0]] for k in range(size[0])))
@@ -119,12 +117,17 @@ def medians(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.nd
     median, number : (rows, columns) arrays
         NaN where nothing counts; the number of values that do.
     """
-    beyond = [(0, -length % side) for length, side in zip(image.shape, size, strict=True)]
-    image = np.pad(image, beyond, constant_values=np.nan)
+    image = _padded(image, size, np.nan)
     rows, columns = (length // side for length, side in zip(image.shape, size, strict=True))
     boxes = image.reshape(rows, size[0], columns, size[1]).swapaxes(1, 2)
     boxes = boxes.reshape(rows, columns, -1)
     return bn.nanmedian(boxes, axis=2), np.isfinite(boxes).sum(axis=2)
+
+
+def _padded(image: np.ndarray, size: tuple[int, int], value: float) -> np.ndarray:
+    """An image with rows and columns of a value beyond its far edges, so that boxes are whole."""
+    beyond = [(0, -length % side) for length, side in zip(image.shape, size, strict=True)]
+    return np.pad(image, beyond, constant_values=value) if np.any(beyond) else image
 
 
 def repeated(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -33,16 +33,15 @@ class Refinement:
         1/noise^2 of that: a map of `wfssbkg.combine.extra_light`.
     sources : (k,) float array
         Number of sources brighter than each of some fluxes; NaN where it is not deep enough.
-    stripes, information : (4, columns) float32 arrays
-        Its 1/f noise relative to its level, and 1/noise^2 of that.
+    structure : float
+        How much light it lacks on large scales, relative to its level, from
+        `wfssbkg.combine.extra_light`.
     """
 
     level: float
     difference: np.ndarray
     weight: np.ndarray
     sources: np.ndarray
-    stripes: np.ndarray
-    information: np.ndarray
     structure: float = 0.0
 
 
@@ -106,8 +105,8 @@ def refine_field(
             exposure.next_refined,
             Refined(
                 _turned(faint, exposure.along_x),
-                found.stripes * np.float32(found.level),
-                found.information / np.float32(found.level) ** 2,
+                examined.stripes,
+                examined.information,
                 found.difference,
                 found.weight,
                 common.dark.value,
@@ -127,10 +126,12 @@ class _Examined:
     """What was found in one exposure by itself; images have the dispersion along the second axis.
 
     The residual is without stripes and without structure on large scales; weight is 0 where there
-    are sources.
+    are sources. Stripes and 1/noise^2 of them, `information`, are (4, columns) arrays.
     """
 
     refinement: Refinement
+    stripes: np.ndarray
+    information: np.ndarray
     residual: np.ndarray
     weight: np.ndarray
     large_scale: np.ndarray
@@ -177,15 +178,15 @@ def _examine(
         depth=settings.trace_depth,
         fluxes=fluxes,
     )
-    refinement = Refinement(
-        level=level,
-        difference=np.empty(0),
-        weight=np.empty(0),
-        sources=numbers,
-        stripes=found / np.float32(level),
-        information=information * np.float32(level) ** 2,
+    return _Examined(
+        Refinement(level, difference=np.empty(0), weight=np.empty(0), sources=numbers),
+        found,
+        information,
+        residual,
+        np.where(source, 0, weight),
+        smooth,
+        source,
     )
-    return _Examined(refinement, residual, np.where(source, 0, weight), smooth, source)
 
 
 def _minus(

@@ -145,8 +145,8 @@ def _stripes_of(members: list[Exposure]) -> tuple[np.ndarray, np.ndarray]:
     nothing = slice(0, 0)  # of the faint flux
     read = [refined_exposure.read(exposure.refined, nothing) for exposure in members]
     level = np.array([exposure.level for exposure in members], dtype=np.float32)[:, None, None]
-    found, weight = (np.array([each[k] for each in read]) for k in (1, 2))
-    return found / level, weight * level**2
+    found, weight = np.array([each.stripes for each in read]), [each.weight for each in read]
+    return found / level, np.array(weight) * level**2
 
 
 def file_without(folder: Folder, number: int) -> Path:
