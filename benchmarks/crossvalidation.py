@@ -25,8 +25,8 @@ from benchmarks.programs import run_script
 from demo import archive, crds_cache, optics, score
 from demo import run as runner
 from wfssbkg import config
-from wfssbkg.combine import background, fields, refinement, stack, stripes
-from wfssbkg.combine.exposure import Exposure, measure
+from wfssbkg.combine import background, fields, refinement, stack
+from wfssbkg.combine.exposure import Common, Exposure, measure
 from wfssbkg.compare import comparison, cross_validation, residual
 from wfssbkg.compare.cross_validation import CombinedExposures
 from wfssbkg.detector import science_pixels
@@ -159,9 +159,9 @@ def refined_without(
     """The bins of a background of some exposures, all from the start; and it, finished."""
     table, settings = inputs.copy(), flicker_noise.settled(settings, inputs)
     members = background.normalise(workers, settings, place, table, names)
-    members, shared = background.refine(workers, settings, place, table, members)
-    sky, *_ = stack.combine_all(workers, settings.combine, members, shared, binned=True)
-    *images, _ = stack.combine_all(workers, settings.combine, members, shared)
+    members, common = background.refine(workers, settings, place, table, members)
+    sky, *_ = stack.combine_all(workers, settings.combine, members, common, binned=True)
+    *images, _ = stack.combine_all(workers, settings.combine, members, common)
     return sky, finish.finish(workers, settings.finalize, Background(*images, inputs)).sci
 
 
@@ -172,9 +172,9 @@ def refined_against(
     members = [Exposure.of(place, name) for name in names]
     for exposure in members:
         exposure.read_header()
-        exposure.level, exposure.noise = measure(exposure, settings.combine)
+        exposure.level, exposure.noise, _ = measure(exposure, settings.combine)
     fluxes = refinement.fluxes_to_count(members, settings.combine)
-    nothing = stripes.none(members[0].bins_shape[1])
+    nothing = Common.nothing(members[0].bins_shape)
     pointings = [exposure.pointing for exposure in members]
     for numbers, offsets in fields.group(pointings, most=refinement.MOST_EXPOSURES):
         field = [members[k] for k in numbers]
