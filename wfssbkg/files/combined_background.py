@@ -101,7 +101,8 @@ def read(path: Path) -> Background:
         systematic = float(hdus[0].header["SYSERR"])
         if not (np.isfinite(sci) & (err > 0)).any() or not np.isfinite(systematic):
             raise StepError("no pixel has a value and an uncertainty")
-        dark = tuple(float(hdus[0].header.get(key, np.inf)) for key in ("DARKRES", "DARKERR"))
+        told = hdus[0].header
+        dark = float(told.get("DARKRES", 0)), float(told.get("DARKERR", np.inf))
         inputs = exposure_table.read(path)
         return Background(sci, err, number, bad > 0, pointings, inputs, systematic, dark)
 
