@@ -126,20 +126,12 @@ def test_noise_beyond_the_limit_for_strong_light_is_not_left_out():
     assert not np.isnan(extra).any()
 
 
-IN_Y = "steps from one amplifier to the next are all taken for 1/f noise, those of a slope as well"
-
-
-@pytest.mark.parametrize(
-    "slope",
-    [
-        pytest.param(X, id="x"),
-        pytest.param(Y, id="y", marks=pytest.mark.xfail(reason=IN_Y, strict=True)),
-    ],
-)
+@pytest.mark.parametrize("slope", [pytest.param(X, id="x"), pytest.param(Y, id="y")])
 def test_a_slope_is_missing_light_and_1_over_f_noise_of_an_amplifier_is_not(slope):
     rng = np.random.default_rng(11)
-    maps = noisy(rng, 9)
+    maps = noisy(rng, 12)
     stripes = 0.02 * rng.standard_normal((AMPLIFIERS, SHAPE[1]))
+    stripes -= np.median(stripes, axis=1)[:, np.newaxis]
     maps[1, amplifier_of(32) == 2] += stripes[2]
     maps[3] += 0.05 * slope
     maps[5] += 0.05 * BAND
@@ -148,7 +140,7 @@ def test_a_slope_is_missing_light_and_1_over_f_noise_of_an_amplifier_is_not(slop
     assert usual == pytest.approx(SMOOTHED * NOISE, rel=0.3)
     # Half of a slope is below its middle: as if there were as much above, 0.05 / sqrt(12).
     assert missing[3] == pytest.approx(0.05 / np.sqrt(12), rel=0.25)
-    assert missing[1] < 0.05 * 0.02  # of the stripes; some leaves the amplifier by the smoothing
+    assert missing[1] < 0.1 * 0.02  # of the stripes; some leaves the amplifier by the smoothing
     assert missing[5] < 2 * usual
 
 

@@ -172,8 +172,11 @@ def refine(
             exposure.level *= 1 + common.level[exposure.name]
         dark = _dark_residual(members, found, common, sky, settings)
         # What the last refinement found is right with what was subtracted in it.
-        value = common.dark.value if number == settings.refinements else dark.value
-        common = replace(common, dark=dark._replace(value=value))
+        if number == settings.refinements:
+            dark = dark._replace(value=common.dark.value)
+        for exposure in members:
+            exposure.level -= dark.value - common.dark.value
+        common = replace(common, dark=dark)
     return members, common
 
 
@@ -196,6 +199,7 @@ def _dark_residual(
         np.array(weights),
         bins.medians(sky, box)[0],
         np.array([exposure.level for exposure in members]),
+        fields.units([exposure.pointing for exposure in members]),
     )
     value = common.dark.value + more
     most = dark_residual.LARGEST * min(exposure.level for exposure in members)

@@ -26,7 +26,13 @@ class DarkResidual(NamedTuple):
     error: float = np.inf
 
 
-def fit(maps: np.ndarray, weights: np.ndarray, sky: np.ndarray, levels: np.ndarray) -> DarkResidual:
+def fit(
+    maps: np.ndarray,
+    weights: np.ndarray,
+    sky: np.ndarray,
+    levels: np.ndarray,
+    groups: list[list[int]],
+) -> DarkResidual:
     """
     Fit the same constant to all exposures.
 
@@ -38,12 +44,14 @@ def fit(maps: np.ndarray, weights: np.ndarray, sky: np.ndarray, levels: np.ndarr
         The background in the same boxes; NaN where it is not known.
     levels : (n,) float array
         Of the exposures, DN/s.
+    groups : list of lists of int
+        Numbers of the exposures of each field: they have the same extra light.
 
     Returns
     -------
     DarkResidual
-        The error is told from what is found without each of the exposures (a jackknife), and at
-        least that of the noise: where a few exposures tell the constant, they may agree by chance.
+        The error is told from what is found without each of the fields (a jackknife), and at
+        least that of the noise: where a few fields tell the constant, they may agree by chance.
 
     Notes
     -----
@@ -54,10 +62,12 @@ def fit(maps: np.ndarray, weights: np.ndarray, sky: np.ndarray, levels: np.ndarr
     none = DarkResidual()
     weights = weights * np.isfinite(sky)
     slope = np.nan_to_num(1 - sky) / levels[:, np.newaxis, np.newaxis]
-    weight, number = weights, len(maps)
+    weight, number = weights, len(groups)
     for _ in range(_ROUNDS):
         x, y = _centred(slope, weight), _centred(maps, weight)
-        products, squares = ((weight * each * x).sum(axis=(1, 2)) for each in (y, x))
+        products, squares = (
+            np.array([np.sum((weight * each * x)[group]) for group in groups]) for each in (y, x)
+        )
         if number < 3 or not (squares.sum() > squares).all():
             return none
         constant = products.sum() / squares.sum()

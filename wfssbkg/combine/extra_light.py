@@ -24,6 +24,7 @@ _CLIP = 2.0  # sigma above the least light beyond which an exposure has extra li
 # What that clip takes from the mean of normal values: phi(2) / Phi(2) of their sigma.
 _LOST = 0.05525
 _SURE, _WINGS = 4.0, 0.5  # sigma that extra light has in its brightest box, and in its faintest
+_FAULTY = 0.1  # of the exposures that may lack light in a place where the others do not
 _ROUNDS, _INNER = 5, 3
 
 
@@ -213,6 +214,8 @@ def _missing(off: np.ndarray) -> np.ndarray:
     """The scatter of negative values, as if there were as many positive ones, of n maps."""
     amplifiers = amplifier_of(off.shape[1])
     columns = np.array([bn.nanmedian(off[:, amplifiers == k], axis=1) for k in range(AMPLIFIERS)])
+    # Of a slope each amplifier has a part, alike in all its columns.
+    columns -= bn.nanmedian(columns, axis=2)[:, :, np.newaxis]
     alone = np.nan_to_num(columns - bn.nanmedian(columns, axis=0)).swapaxes(0, 1)
     negative = np.minimum(off - alone[:, amplifiers], 0)
     return np.sqrt(2 * bn.nanmean(np.square(negative).reshape(len(off), -1), axis=1))
@@ -243,12 +246,13 @@ def least_light(values: np.ndarray, variance: np.ndarray) -> np.ndarray:
     -------
     (...) float array
         The mean of values less than `_CLIP` sigma above it, corrected for what the clip takes of
-        normal noise. It starts from below, so that it is that of the lowest group of values: of a
-        quarter of them at least, since what a few lack is a fault of theirs.
+        normal noise. It starts from below, so that it is that of the lowest group of values. A
+        tenth of them may be lower still, by a fault of theirs: they do not count.
     """
     weight = 1 / variance
     mean = np.quantile(values, 0.25, axis=0)
-    sound = values - mean > -_SURE * np.sqrt(variance)
+    lowest = np.quantile(values, _FAULTY, axis=0, method="higher")
+    sound = values - lowest > -_SURE * np.sqrt(variance)
     for _ in range(_ROUNDS):
         clean = sound & (values - mean < _CLIP * np.sqrt(variance))
         kept = np.where(clean, weight, 0)
