@@ -181,6 +181,9 @@ class Combine(_Section):
     tolerated_structure: _number(0, 10, "in units of the sky")
     strong_extra_light: _number(0, 10, "in units of the sky")
     dark_sigma: _number(0, 1000, "sigma")
+    components: _setting(
+        Literal["auto", 0, 1, 2, 3, 4, 5], "auto, or a whole number from 0 to 5"
+    )
     minimum_exposures: _whole(1, 1000)
     minimum_pointings: _whole(1, 1000)
 
@@ -208,6 +211,14 @@ class Compare(_Section):
     known: _number(0, 1)
 
 
+class Subtract(_Section):
+    """How the sky is subtracted from exposures; see config.yaml."""
+
+    components: _Switch
+    remove_stripes: _Switch
+    minimum_sky: _number(0, 1)
+
+
 class Compute(_Section):
     """What the scripts may use of the machine; see config.yaml."""
 
@@ -221,7 +232,7 @@ class Compute(_Section):
 
 
 class Config(_Section):
-    """All settings of the five scripts; paths are absolute."""
+    """All settings of the scripts; paths are absolute."""
 
     gratings: _some(*get_args(Grating))
     filters: _some(*get_args(Filter))
@@ -232,6 +243,7 @@ class Config(_Section):
     combine: _setting(Combine, "the settings of makeBackgrounds.py")
     finalize: _setting(Finalize, "the settings of finalizeBackgrounds.py")
     compare: _setting(Compare, "the settings of compareBackgrounds.py")
+    subtract: _setting(Subtract, "the settings of subtractBackgrounds.py")
     compute: _setting(Compute, "workers, memory_gb, scheduler")
 
 

@@ -11,6 +11,7 @@ from wfssbkg import detector
 from wfssbkg.combine import (
     average,
     bins,
+    components,
     dark_residual,
     extra_light,
     fields,
@@ -26,8 +27,13 @@ from wfssbkg.combine.exposure import Common, Exposure, measure
 from wfssbkg.combine.refinement import Refinement
 from wfssbkg.config import Combine, Config
 from wfssbkg.errors import StepError
-from wfssbkg.files import combined_background, exposure_table, up_to_date
-from wfssbkg.files.combined_background import Background
+from wfssbkg.files import (
+    combined_background,
+    exposure_table,
+    refined_exposure,
+    up_to_date,
+)
+from wfssbkg.files.combined_background import Background, Components
 from wfssbkg.layout import Folder
 from wfssbkg.run import messages
 from wfssbkg.run.parallel import Workers
@@ -239,8 +245,9 @@ def combine_exposures(
     `~wfssbkg.files.combined_background.Background`
     """
     settings, systematic, dark = config.combine, 0.0, DarkResidual()
+    light = Components.none()
     if common is not None:
-        dark = common.dark
+        dark, light = common.dark, _components(members, settings)
         systematic = halves.difference_of_halves(workers, settings, members)
     sci, err, number, bad, pointings, information = stack.combine_all(
         workers, settings, members, common
@@ -250,4 +257,16 @@ def combine_exposures(
     bad |= outlying
     for exposure, weight in zip(members, average.shares(information), strict=True):
         exposure_table.mark(table, exposure.name, level=exposure.level, weight=weight)
-    return Background(sci, err, number, bad, pointings, table, systematic, dark)
+    return Background(sci, err, number, bad, pointings, table, systematic, dark, light)
+
+
+def _components(members: list[Exposure], settings: Combine) -> Components:
+    """The light that exposures of several fields share."""
+    read = [refined_exposure.read(exposure.refined, slice(0, 0)) for exposure in members]
+    maps, weights = (
+        np.array([getattr(each, name) for each in read])
+        for name in ("difference", "difference_weight")
+    )
+    found = extra_light.find(maps, weights, strong=settings.strong_extra_light)
+    groups = fields.members([exposure.pointing for exposure in members])
+    return components.find(found.light, found.variance, groups, settings.components)

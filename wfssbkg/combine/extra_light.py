@@ -154,6 +154,9 @@ class Found:
     ----------
     extra : (n, rows, columns) float32 array
         What an exposure has more than the others; NaN where it is strong.
+    light, variance : (n, rows, columns) float arrays
+        The same smoothed, wherever it is strong as well, and its variance: infinite where nothing
+        is known.
     level : (n,) float array
         By how much the level is too low.
     missing : (n,) float array
@@ -163,6 +166,8 @@ class Found:
     """
 
     extra: np.ndarray
+    light: np.ndarray
+    variance: np.ndarray
     level: np.ndarray
     missing: np.ndarray
 
@@ -206,8 +211,9 @@ def find(maps: np.ndarray, weights: np.ndarray, *, strong: float) -> Found:
             shared = least_light(maps - level, variance)
         off = np.where(known, maps - level - shared, 0)
         extra = np.array([_connected(image) for image in off / np.sqrt(variance)])
+    light = off.astype(np.float32)
     off[extra & (off > strong)] = np.nan
-    return Found(off.astype(np.float32), level.ravel(), _missing(off))
+    return Found(off.astype(np.float32), light, noise2, level.ravel(), _missing(off))
 
 
 def _missing(off: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
 """The combined background: what makeBackgrounds.py hands to finalizeBackgrounds.py."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from astropy.io import fits
@@ -12,6 +12,63 @@ from astropy.table import Table
 from wfssbkg import __version__
 from wfssbkg.errors import StepError
 from wfssbkg.files import exposure_table, fits_file
+
+
+@dataclass
+class Components:
+    """Light that exposures of several fields share, more of it or less: scattered light.
+
+    Attributes
+    ----------
+    maps : (k, rows, columns) float32 array
+        In boxes of the whole frame; the largest value of each is 1.
+    amplitudes : (k, n) float array
+        In each of n exposures, in units of its level; never below 0.
+    gains : (k,) float array
+        The share of the residuals of other fields that each takes away (cross-validated).
+    """
+
+    maps: np.ndarray
+    amplitudes: np.ndarray
+    gains: np.ndarray
+
+    @classmethod
+    def none(cls) -> Self:
+        """No components."""
+        return cls(np.zeros((0, 1, 1), dtype=np.float32), np.zeros((0, 0)), np.zeros(0))
+
+    @property
+    def typical(self) -> np.ndarray:
+        """The root mean square of the amplitudes of each, (k,)."""
+        return np.sqrt(np.mean(np.square(self.amplitudes), axis=1))
+
+    def hdus(self) -> list[fits.BinTableHDU]:
+        """The extension COMPONENTS, if there are any."""
+        if not len(self.maps):
+            return []
+        table = Table(
+            {
+                "name": [f"scattered light {number + 1}" for number in range(len(self.maps))],
+                "gain": self.gains,
+                "amplitudes": self.amplitudes,
+                "map": self.maps,
+            }
+        )
+        hdu = fits.BinTableHDU(table, name="COMPONENTS")
+        comment = "amplitudes: of accepted exposures, in the order of EXPOSURES, in units of level"
+        hdu.header["COMMENT"] = comment
+        return [hdu]
+
+    @classmethod
+    def of(cls, hdus: fits.HDUList) -> Self:
+        """From the extension COMPONENTS of an open file; none if it has none."""
+        if "COMPONENTS" not in hdus:
+            return cls.none()
+        table, number = hdus["COMPONENTS"].data, len(hdus["COMPONENTS"].data)
+        maps, amplitudes, gains = (
+            np.array(table[name], dtype=float) for name in ("map", "amplitudes", "gain")
+        )
+        return cls(maps.astype(np.float32), amplitudes.reshape(number, -1), gains)
 
 
 @dataclass
@@ -36,6 +93,8 @@ class Background:
     dark : (float, float)
         What the subtraction of the dark had left in the exposures and was subtracted, and its
         error, DN/s; the error is infinite where nothing tells it.
+    components : Components
+        Light that is not in the background, and in some exposures.
     """
 
     sci: np.ndarray
@@ -46,6 +105,7 @@ class Background:
     inputs: Table
     systematic: float = 0.0
     dark: tuple[float, float] = (0.0, np.inf)
+    components: Components = field(default_factory=Components.none)
 
     def images(self) -> list[fits.ImageHDU]:
         """The extensions SCI, ERR and NEXP."""
@@ -83,7 +143,8 @@ def write(path: Path, background: Background, *, settings: Mapping[str, Any]) ->
     bad = fits.ImageHDU(background.bad.astype(np.uint8), name="BAD")
     pointings = fits.ImageHDU(background.pointings.astype(np.int16), name="POINTINGS")
     tables = exposure_table.to_hdu(background.inputs), fits_file.settings_hdu(settings)
-    hdus = [primary, *background.images(), bad, pointings, *tables]
+    components = background.components.hdus()
+    hdus = [primary, *background.images(), bad, pointings, *components, *tables]
     fits_file.write(path, hdus)
 
 
@@ -103,8 +164,9 @@ def read(path: Path) -> Background:
             raise StepError("no pixel has a value and an uncertainty")
         told = hdus[0].header
         dark = float(told.get("DARKRES", 0)), float(told.get("DARKERR", np.inf))
+        images = sci, err, number, bad > 0, pointings
         inputs = exposure_table.read(path)
-        return Background(sci, err, number, bad > 0, pointings, inputs, systematic, dark)
+        return Background(*images, inputs, systematic, dark, Components.of(hdus))
 
 
 def images_of(hdus: fits.HDUList, *others: str) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 from astropy.io import fits
 
 from wfssbkg.files import exposure_table, fits_file
-from wfssbkg.files.combined_background import Background, images_of
+from wfssbkg.files.combined_background import Background, Components, images_of
 
 # Bits of the DQ extension, with names of the JWST pipeline: it ORs them into the exposures it
 # subtracts the background from, so that none of them may be DO_NOT_USE.
@@ -60,6 +60,7 @@ def write(
         *background.images(),
         fits.ImageHDU(dq, name="DQ"),
         fits.BinTableHDU(definitions, name="DQ_DEF"),
+        *background.components.hdus(),
         exposure_table.to_hdu(background.inputs),
         fits_file.settings_hdu(settings),
     ]
@@ -88,7 +89,11 @@ def read(path: Path) -> tuple[Background, np.ndarray]:
     with fits_file.product(path, "finalizeBackgrounds.py") as hdus:
         sci, err, number, dq = images_of(hdus, "DQ")
         pointings = np.broadcast_to(np.int16(hdus[0].header["NPOINT"]), sci.shape)
-        made = Background(sci, err, number, dq & BAD > 0, pointings, exposure_table.read(path))
+        told = hdus[0].header
+        dark = float(told.get("DARKRES", 0)), float(told.get("DARKERR", np.inf))
+        images = sci, err, number, dq & BAD > 0, pointings
+        inputs, components = exposure_table.read(path), Components.of(hdus)
+        made = Background(*images, inputs, dark=dark, components=components)
     return made, dq & FILLED > 0
 
 

@@ -1,0 +1,170 @@
+"""Light on large scales that exposures of several fields have in common, more of it or less.
+
+Scattered light, the light saber above all, has nearly the same shape wherever it shows. Galaxies
+and clusters belong to one field: a shape that is found in the other fields does not fit them.
+"""
+
+from typing import Literal
+
+import bottleneck as bn
+import numpy as np
+
+from wfssbkg.files.combined_background import Components
+from wfssbkg.smoothing import MEDIAN_SQUARE
+
+_MOST = 3
+_ROUNDS, _INNER = 12, 6
+_ABOVE, _BELOW = 2.0, 4.0  # sigma from a fit beyond which a box is left out: extra light is positive
+_BRIGHT = 0.3  # of the brightest box: where the amplitude of a shape shows best
+_HEAVY = 3.0  # sigma from which on a residual counts less than by its square
+# What a component has to take away from the residuals of fields that did not help to find it, in
+# all and in some of them. On archives without scattered light it is at most 0.01 (docs/method.md).
+_GAIN, _FIELDS = 0.02, 2
+
+
+def find(
+    light: np.ndarray,
+    variance: np.ndarray,
+    fields: list[list[int]],
+    number: int | Literal["auto"],
+) -> Components:
+    """
+    Find the components of the light that exposures have over the sky.
+
+    Parameters
+    ----------
+    light, variance : (n, rows, columns) float arrays
+        From `wfssbkg.combine.extra_light.find`, in units of the level of each exposure.
+    fields : list of lists of int
+        Numbers of the exposures of each field.
+    number : int or 'auto'
+        Of components. auto: as many as lower the residuals of fields that did not help to find
+        them.
+
+    Returns
+    -------
+    `~wfssbkg.files.combined_background.Components`
+
+    Notes
+    -----
+    Each component is an image and an amplitude for each exposure, none of them negative, fitted in
+    turn by weighted least squares (alternating least squares) without boxes that are off; the next
+    one is found in what it leaves.
+    """
+    left, variance = (x.reshape(len(light), -1).astype(np.float64) for x in (light, variance))
+    # Faint sources and 1/f noise make the scatter of an exposure larger than its noise.
+    off2 = np.where(np.isfinite(variance), left**2 / variance, np.nan)
+    typical = np.nan_to_num(bn.nanmedian(off2, axis=1)) / MEDIAN_SQUARE
+    variance *= np.maximum(typical, 1)[:, np.newaxis]
+    shapes, amplitudes, gains = [], [], []
+    for _ in range(_MOST if number == "auto" else number):
+        gain, others = _gain(left, variance, fields)
+        if number == "auto" and not (gain > _GAIN and others >= _FIELDS):
+            break
+        shape = _best_shape(left, variance, fields)
+        amplitude, _ = amplitudes_of(left, variance, shape)
+        left = left - amplitude[:, np.newaxis] * shape
+        for found, value in ((shapes, shape), (amplitudes, amplitude), (gains, gain)):
+            found.append(value)
+    return Components(
+        np.array(shapes, dtype=np.float32).reshape(-1, *light.shape[1:]),
+        np.array(amplitudes).reshape(-1, len(light)),
+        np.array(gains),
+    )
+
+
+def _gain(
+    light: np.ndarray, variance: np.ndarray, fields: list[list[int]]
+) -> tuple[float, int]:
+    """
+    What a component takes away from the residuals of fields that did not help to find it.
+
+    It is fitted to one half of the boxes of a field, and judged by the other half. Returns the
+    share of all residuals, and the number of fields where it is more than `_GAIN`.
+    """
+    before, after = np.zeros((2, len(fields)))
+    even = np.arange(light.shape[1]) % 2 == 0
+    for number, field in enumerate(fields):
+        shape = _best_shape(light, variance, [other for other in fields if other is not field])
+        for half in (even, ~even):
+            amplitude, _ = amplitudes_of(
+                light[field], np.where(half, variance[field], np.inf), shape
+            )
+            left = light[field] - amplitude[:, np.newaxis] * shape
+            judged = np.where(half, np.inf, variance[field])
+            before[number] += _residual(light[field], judged)
+            after[number] += _residual(left, judged)
+    gains = 1 - after / np.where(before > 0, before, 1)
+    return float(1 - after.sum() / max(before.sum(), 1e-300)), int(np.sum(gains > _GAIN))
+
+
+def _residual(light: np.ndarray, variance: np.ndarray) -> float:
+    """How much is left, without a galaxy outweighing all else."""
+    return float(np.sum(np.log1p(light**2 / (variance * _HEAVY**2))))
+
+
+def _best_shape(light: np.ndarray, variance: np.ndarray, fields: list[list[int]]) -> np.ndarray:
+    """Of the shapes that begin with the light of each field, the one that leaves least."""
+    if not fields:
+        return np.zeros(light.shape[1])
+    starts = [np.maximum(np.median(light[field], axis=0), 0) for field in fields]
+    used = np.concatenate(fields)
+    light, variance = light[used], variance[used]
+    found = []
+    for start in starts:
+        shape = _alternately(light, variance, start)
+        amplitude, _ = amplitudes_of(light, variance, shape)
+        found.append((_residual(light - amplitude[:, np.newaxis] * shape, variance), shape))
+    return min(found, key=lambda pair: pair[0])[1]
+
+
+def _alternately(light: np.ndarray, variance: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """A shape that fits best, from one to begin with; its largest value is 1, or all are 0."""
+    for _ in range(_ROUNDS):
+        if not shape.max() > 0:
+            return np.zeros_like(shape)
+        shape = shape / shape.max()
+        amplitude, weight = amplitudes_of(light, variance, shape)
+        amplitude = amplitude[:, np.newaxis]
+        total = (weight * amplitude**2).sum(axis=0)
+        shape = (weight * amplitude * light).sum(axis=0) / np.where(total > 0, total, 1)
+        shape = np.maximum(shape, 0)
+    return shape / max(shape.max(), 1e-300)
+
+
+def amplitudes_of(
+    light: np.ndarray, variance: np.ndarray, shape: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    How much of a shape each exposure has, without boxes that have other light.
+
+    Parameters
+    ----------
+    light, variance : (n, boxes) float arrays
+        Variance infinite where nothing is known.
+    shape : (boxes,) float array
+
+    Returns
+    -------
+    amplitude : (n,) float array
+        At least 0.
+    weight : (n, boxes) float array
+        1/variance, with the scatter of each exposure; 0 where a box does not count.
+    """
+    known = np.isfinite(variance)
+    bright = known & (shape > _BRIGHT * shape.max())
+    ratio = np.where(bright, light / np.where(bright, shape, 1), np.nan)
+    # From below: what else is there is positive as well.
+    amplitude = np.array([np.quantile(r[b], 0.25) if b.any() else 0 for r, b in zip(ratio, bright)])
+    amplitude = np.maximum(amplitude, 0)
+    for _ in range(_INNER):
+        off = light - amplitude[:, np.newaxis] * shape
+        low = np.where(known & (off < 0), off**2 / variance, np.nan)
+        scale = np.nan_to_num(bn.nanmedian(low, axis=1)) / MEDIAN_SQUARE
+        sigma = np.sqrt(variance * np.maximum(scale, 1)[:, np.newaxis])
+        counts = known & (off < _ABOVE * sigma) & (off > -_BELOW * sigma)
+        weight = np.where(counts, 1 / sigma**2, 0)
+        total = (weight * shape**2).sum(axis=1)
+        fitted = (weight * light * shape).sum(axis=1) / np.where(total > 0, total, 1)
+        amplitude = np.maximum(fitted, 0)
+    return amplitude, weight

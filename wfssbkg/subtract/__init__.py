@@ -1,0 +1,1 @@
+"""Subtract the sky from exposures: `subtractBackgrounds.py`."""
