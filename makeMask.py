@@ -9,13 +9,9 @@ For each accepted exposure of the exposure table (run queryData.py first):
   4. mask all of them, and write the masked exposure.
 The flat field is kept for finalizeBackgrounds.py.
 Next: makeBackgrounds.py.
-With --wfss-mask, the same is done to the rate files that are named, of any subarray, and only their
-masks are written, for the background step of the JWST pipeline.
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
@@ -23,25 +19,21 @@ from astropy.table import Table
 from wfssbkg.errors import StepError
 from wfssbkg.files import exposure_table, lock, up_to_date
 from wfssbkg.layout import Folder
-from wfssbkg.mask import combination, wfss_mask
+from wfssbkg.mask import combination
 from wfssbkg.run import command_line, messages
-from wfssbkg.run.command_line import ALL_DONE, SOME_FAILED, Run
+from wfssbkg.run.command_line import Run
 
-EXTRA_OPTIONS = {
+MOVED = {
     "--wfss-mask": {
-        "nargs": "+",
-        "type": Path,
-        "metavar": "RATE",
-        "help": "only write, beside each of these rate files, its mask for the JWST pipeline",
+        "action": command_line.Moved,
+        "to": "python subtractBackgrounds.py --mask-only RATE [RATE ...]",
     }
 }
 
 
 def main() -> int:
     """Walk the combinations."""
-    with command_line.start(__doc__, need_gb=combination.WORKER_GB, extra=EXTRA_OPTIONS) as run:
-        if run.options.wfss_mask:
-            return ALL_DONE if wfss_mask.write_all(run, run.options.wfss_mask) else SOME_FAILED
+    with command_line.start(__doc__, need_gb=combination.WORKER_GB, extra=MOVED) as run:
         for folder in run.folders:
             with run.attempt(folder), lock.hold(folder.lock):
                 mask_combination(run, folder)

@@ -8,12 +8,13 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "wfssbkg"
-STEPS = ("query", "mask", "combine", "finalize", "compare")
+STEPS = ("query", "mask", "combine", "finalize", "compare", "subtract")
 BASE = ("__init__", "errors", "config", "layout", "detector", "smoothing")
 # What each room may import, besides itself and what those that it may import may.
 BELOW = {
     "base": (), "files": ("base",), "run": ("base",), "pipeline": ("files", "run"),
     **dict.fromkeys(STEPS, ("pipeline",)), "compare": ("pipeline", "combine", "mask"),
+    "subtract": ("pipeline", "combine", "mask"),
     "provenance": ("files", "run"),
 }  # fmt: skip
 

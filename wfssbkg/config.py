@@ -181,9 +181,7 @@ class Combine(_Section):
     tolerated_structure: _number(0, 10, "in units of the sky")
     strong_extra_light: _number(0, 10, "in units of the sky")
     dark_sigma: _number(0, 1000, "sigma")
-    components: _setting(
-        Literal["auto", 0, 1, 2, 3, 4, 5], "auto, or a whole number from 0 to 5"
-    )
+    components: _setting(Literal["auto", 0, 1, 2, 3, 4, 5], "auto, or a whole number from 0 to 5")
     minimum_exposures: _whole(1, 1000)
     minimum_pointings: _whole(1, 1000)
 

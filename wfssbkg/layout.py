@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+SUBTRACTED = "_bkgsub_rate.fits"  # how the names of rate files without their sky end
 TEMPORARY = ".wfssbkg."  # how the names of temporary files begin; no other program's do
 
 
@@ -121,9 +122,25 @@ def quality(output_directory: Path) -> Path:
     return output_directory / "quality.ecsv"
 
 
-def wfss_mask(rate: Path) -> Path:
-    """The mask of a rate file for the JWST pipeline, beside it."""
-    return rate.with_name(rate.stem.removesuffix("_rate") + "_wfssmask.fits")
+def wfss_mask(rate: Path, folder: Path | None = None) -> Path:
+    """The mask of a rate file for the JWST pipeline, beside it or in a folder."""
+    return (folder or rate.parent) / (rate.stem.removesuffix("_rate") + "_wfssmask.fits")
+
+
+def subtracted(rate: Path, folder: Path | None = None) -> Path:
+    """A rate file without its sky, beside it or in a folder."""
+    name = rate.name.removesuffix("_rate.fits") + SUBTRACTED
+    return (folder or rate.parent) / name
+
+
+def subtraction_picture(subtracted_exposure: Path) -> Path:
+    """The picture of a rate file without its sky, beside it."""
+    return subtracted_exposure.with_name(subtracted_exposure.stem.removesuffix("_rate") + ".png")
+
+
+def subtractions(folder: Path) -> Path:
+    """The table of the exposures whose sky was subtracted."""
+    return folder / "subtracted.ecsv"
 
 
 def star_catalog(working_directory: Path, g_limit: float) -> Path:

@@ -289,6 +289,46 @@ def _kept_flat(kept: Path, exposure: Path) -> tuple[np.ndarray, dict[str, str]] 
     return (flat.astype(np.float32), used | {"USEAFTER": use_after}) if same else None
 
 
+def with_flat(image: np.ndarray, exposure: Path, *, context: str | None) -> np.ndarray:
+    """
+    An image of a rate file's pixels times the flat field that CRDS has for it.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+    exposure : `~pathlib.Path`
+        The rate file.
+    context : str or None
+        As for `flat_field`.
+
+    Returns
+    -------
+    (ny, nx) float32 array
+        As it is where there is no flat field.
+
+    Raises
+    ------
+    StepError
+        If there is none at all.
+    """
+    return _flat_applied(image, exposure, context, inverse=True)
+
+
+def without_flat(image: np.ndarray, exposure: Path, *, context: str | None) -> np.ndarray:
+    """As `with_flat`, but divided by the flat field."""
+    return _flat_applied(image, exposure, context, inverse=False)
+
+
+def _flat_applied(
+    image: np.ndarray, exposure: Path, context: str | None, *, inverse: bool
+) -> np.ndarray:
+    model, _ = _like(exposure, 0.0)
+    model.data = image.astype(np.float32)
+    with _flat_fielded(model, name=exposure.name, context=context, inverse=inverse) as result:
+        # The step blanks pixels that have no flat field.
+        return np.where(np.isfinite(result.data), result.data, image).astype(np.float32)
+
+
 def official_background(exposure: Path) -> tuple[np.ndarray, str]:
     """
     The background that CRDS has for an exposure, with the flat field divided out.

@@ -14,7 +14,9 @@ from wfssbkg.smoothing import MEDIAN_SQUARE
 
 _MOST = 3
 _ROUNDS, _INNER = 12, 6
-_ABOVE, _BELOW = 2.0, 4.0  # sigma from a fit beyond which a box is left out: extra light is positive
+# Sigma from a fit beyond which a box is left out: what else there is is light.
+_ABOVE, _BELOW = 2.0, 4.0
+_UNLIKE = 0.1  # bands of scattered light move and widen a little from exposure to exposure
 _BRIGHT = 0.3  # of the brightest box: where the amplitude of a shape shows best
 _HEAVY = 3.0  # sigma from which on a residual counts less than by its square
 # What a component has to take away from the residuals of fields that did not help to find it, in
@@ -73,9 +75,7 @@ def find(
     )
 
 
-def _gain(
-    light: np.ndarray, variance: np.ndarray, fields: list[list[int]]
-) -> tuple[float, int]:
+def _gain(light: np.ndarray, variance: np.ndarray, fields: list[list[int]]) -> tuple[float, int]:
     """
     What a component takes away from the residuals of fields that did not help to find it.
 
@@ -133,7 +133,7 @@ def _alternately(light: np.ndarray, variance: np.ndarray, shape: np.ndarray) -> 
 
 
 def amplitudes_of(
-    light: np.ndarray, variance: np.ndarray, shape: np.ndarray
+    light: np.ndarray, variance: np.ndarray, shape: np.ndarray, *, unlike: float = _UNLIKE
 ) -> tuple[np.ndarray, np.ndarray]:
     """
     How much of a shape each exposure has, without boxes that have other light.
@@ -143,6 +143,8 @@ def amplitudes_of(
     light, variance : (n, boxes) float arrays
         Variance infinite where nothing is known.
     shape : (boxes,) float array
+    unlike : float
+        By which part of it the light of an exposure may be of another shape.
 
     Returns
     -------
@@ -153,15 +155,16 @@ def amplitudes_of(
     """
     known = np.isfinite(variance)
     bright = known & (shape > _BRIGHT * shape.max())
-    ratio = np.where(bright, light / np.where(bright, shape, 1), np.nan)
+    ratio = np.where(bright, light / np.where(bright, shape, 1), np.inf)
     # From below: what else is there is positive as well.
-    amplitude = np.array([np.quantile(r[b], 0.25) if b.any() else 0 for r, b in zip(ratio, bright)])
-    amplitude = np.maximum(amplitude, 0)
+    lowest = np.sort(ratio, axis=1)[np.arange(len(ratio)), bright.sum(axis=1) // 4]
+    amplitude = np.where(np.isfinite(lowest), np.maximum(lowest, 0), 0)
     for _ in range(_INNER):
         off = light - amplitude[:, np.newaxis] * shape
         low = np.where(known & (off < 0), off**2 / variance, np.nan)
         scale = np.nan_to_num(bn.nanmedian(low, axis=1)) / MEDIAN_SQUARE
-        sigma = np.sqrt(variance * np.maximum(scale, 1)[:, np.newaxis])
+        another = unlike * amplitude[:, np.newaxis] * shape
+        sigma = np.sqrt(variance * np.maximum(scale, 1)[:, np.newaxis] + another**2)
         counts = known & (off < _ABOVE * sigma) & (off > -_BELOW * sigma)
         weight = np.where(counts, 1 / sigma**2, 0)
         total = (weight * shape**2).sum(axis=1)

@@ -49,6 +49,16 @@ def bearing(
     return {key: value for key, value in config.flat(wanted).items() if key not in no_pixels}
 
 
+def of_subtraction(settings: config.Config) -> dict[str, Any]:
+    """The settings that bear on a rate file whose sky is subtracted: section.key to value."""
+    wanted = {
+        name: getattr(settings, name).model_dump(mode="json")
+        for name in ("mask", "combine", "subtract")
+    }
+    bearing = ("mask.", "subtract.", "combine.trace", "combine.direct", "combine.structure_box")
+    return {key: value for key, value in config.flat(wanted).items() if key.startswith(bearing)}
+
+
 def made_with(path: Path) -> dict[str, Any] | None:
     """The settings a file was made with; None if it is missing, damaged or does not tell them."""
     try:

@@ -145,6 +145,18 @@ def run(main: Callable[[], int]) -> None:
     sys.exit(status)
 
 
+class Moved(argparse.Action):
+    """An option that is elsewhere now, and says where."""
+
+    def __init__(self, option_strings: list[str], dest: str, to: str) -> None:
+        super().__init__(option_strings, dest, nargs="*", help=argparse.SUPPRESS)
+        self.to = to
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """Say where, and end with the exit status of a wrong command line."""
+        parser.error(f"{self.option_strings[0]} has moved: use {self.to}")
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, found '{text}'")

@@ -1,23 +1,32 @@
-"""The sky of one exposure: a background and components fitted to what is no source."""
+"""The sky of one exposure: a background and scattered light, fitted where no source is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import nnls
 
-from wfssbkg.combine import bins, extra_light, levels, stripes, traces
+from wfssbkg.combine import bins, components, extra_light, stripes, traces
 from wfssbkg.config import Combine
+from wfssbkg.detector import inner_pixels
 from wfssbkg.errors import StepError
+from wfssbkg.smoothing import MEDIAN_SQUARE
 
-_SEARCHES = 3  # for sources, each with the sky of the one before
-_ROUNDS = 10
-# Sigma beyond which a box is left out: what is above is more often a source than noise.
-_ABOVE, _BELOW = 2.5, 4.0
+_SEARCHES = 3  # for sources, each with the sky that the one before left
+_ROUNDS = 4
+# Sigma of the mean over a trace beyond which a bin is not taken for sky: traces too faint to find
+# raise a level by up to 0.5 % of a dark sky (docs/method.md). Symmetric, so that noise does not.
+_FREE = 1.0
+# Of what these change the level by, as it turned out on simulated exposures (docs/method.md).
+_UNSURE = 0.3
+# How many times brighter sources have to be to be masked, one after the other, until enough of the
+# sky is left.
+_RELAXED = (1, 2, 4, 8, 16)
+# Of the lines along the dispersion, the darkest; they see nothing but sky if they agree.
+_DARKEST, _AGREEMENT = 0.05, 0.01
 
 
 @dataclass
 class Model:
-    """What the sky of any exposure may be made of; images of its pixels, flat field divided out.
+    """What the sky of an exposure may be made of, in its pixels, flat field divided out.
 
     Attributes
     ----------
@@ -25,43 +34,66 @@ class Model:
         In units of its level; 0 where it is not known.
     dark : float
         A constant that is in all exposures, DN/s.
-    components : (k, ny, nx) float32 array
-        Light that varies, in units of the level.
+    shapes : (k, ny, nx) float32 array
+        Scattered light.
     typical : (k,) float array
-        The root mean square of each one's amplitudes in the archive.
+        Its typical amplitudes, in units of the level.
     """
 
     background: np.ndarray
     dark: float
-    components: np.ndarray
+    shapes: np.ndarray
     typical: np.ndarray
 
 
 @dataclass
-class Fit:
+class Sky:
     """The sky of an exposure.
 
     Attributes
     ----------
     level, level_error : float
         DN/s
-    amplitudes, amplitude_errors : (k,) float arrays
-        Of the components, in units of the level.
+    amplitudes, errors : (k,) float arrays
+        Of the scattered light, in units of the level, never below 0.
     source : (ny, nx) bool array
-        Pixels that were left out as sources.
+        Pixels that were not taken for sky.
+    stripes : (ny, nx) float32 array
+        1/f noise, DN/s.
+    fraction : float
+        Of the pixels that are not bad, those that were taken for sky.
+    relaxed : str
+        What was done in a field that is too busy, in words.
     """
 
     level: float
     level_error: float
     amplitudes: np.ndarray
-    amplitude_errors: np.ndarray
+    errors: np.ndarray
     source: np.ndarray
+    stripes: np.ndarray
+    fraction: float
+    relaxed: str = ""
 
     def image(self, model: Model) -> np.ndarray:
-        """The sky in each pixel, (ny, nx) float32, DN/s, flat field divided out."""
-        scattered = np.tensordot(self.amplitudes, model.components, 1)
+        """The sky in each pixel without stripes, (ny, nx) float32, DN/s; 0 where not known."""
+        scattered = np.tensordot(self.amplitudes, model.shapes, 1)
         sky = self.level * (model.background + scattered) + model.dark
         return np.where(model.background == 0, 0, sky).astype(np.float32)
+
+
+@dataclass
+class _Bins:
+    """An exposure in bins: what of it counts, and the parts of its sky, the background first.
+
+    The dispersion is along the second axis if `along_x`.
+    """
+
+    value: np.ndarray
+    weight: np.ndarray
+    parts: np.ndarray
+    box: tuple[int, int]
+    along_x: bool
 
 
 def fit(
@@ -74,109 +106,216 @@ def fit(
     *,
     along_x: bool,
     direct: bool,
-) -> Fit:
+    minimum_sky: float,
+) -> Sky:
     """
-    Find sources and sky of an exposure.
+    Find the sources of an exposure, and its sky.
 
     Parameters
     ----------
     value, noise : (ny, nx) float32 arrays
-        Flat-fielded, and its noise, DN/s.
+        The flat-fielded exposure, and its noise, DN/s.
     bad, source : (ny, nx) bool arrays
         Pixels that do not count, and sources to begin with.
     model : `Model`
     settings : `~wfssbkg.config.Combine`
+        How sources are searched for, as in the refinement.
     along_x, direct : bool
-        The direction of the dispersion; whether there is none.
+        The direction of the dispersion, and whether there is none.
+    minimum_sky : float
+        Part of the pixels that is to be left as sky. With less, only brighter sources are masked,
+        and in the end all but the darkest lines along the dispersion.
 
     Returns
     -------
-    `Fit`
+    `Sky`
+
+    Raises
+    ------
+    StepError
+        If there is no sky to fit to.
     """
-    binned, sigma = bins.average(value, noise, bad | (model.background == 0), along_x=along_x)
+    size = bins.pixels(along_x=along_x)
+    known = ~bad & (model.background != 0)
+    binned, sigma = bins.average(value - np.float32(model.dark), noise, ~known, along_x=along_x)
+    parts = [
+        bins.average(image, known.astype(np.float32), ~known, along_x=along_x)[0]
+        for image in (model.background, *model.shapes)
+    ]
     weight = bins.weight(sigma)
-    source = bins.any_of(source, along_x=along_x)
-    background, *components = (
-        bins.average(image, np.ones_like(image), model.background == 0, along_x=along_x)[0]
-        for image in (model.background, *model.components)
-    )
-    binned -= np.float32(model.dark)
-    parts = np.array([background, *components])
+    binned, *parts = (np.where(weight > 0, image, np.float32(0)) for image in (binned, *parts))
     box = bins.box(settings.structure_box, along_x=along_x)
-    for _ in range(_SEARCHES):
-        counts = np.where(source, 0, weight)
-        level, errors = fit_parts(binned, counts, parts, model.typical, box)
-        sky = np.tensordot(level, parts, 1)
-        source = find_sources(
-            binned - sky, weight, counts, settings, box, along_x=along_x, direct=direct
+    data = _Bins(binned, weight, np.array(parts), box, along_x)
+    begin = bins.any_of(source, along_x=along_x)
+    for relaxed in _RELAXED:
+        deep = settings.model_copy(
+            update={
+                "trace_threshold": relaxed * settings.trace_threshold,
+                "trace_depth": relaxed * settings.trace_depth,
+            }
         )
-    counts = np.where(source, 0, weight)
-    values, errors = fit_parts(binned, counts, parts, model.typical, box)
-    import os
-    K = float(os.environ.get("K", "1")); N=int(os.environ.get("N","4"))
-    for _ in range(N):
-        left = binned - np.tensordot(values, parts, 1)
-        left = np.where(np.isfinite(left), left, 0)
-        if os.environ.get("LS"):
-            left = left - extra_light.large_scale(left, counts, box)
-        turned = [np.ascontiguousarray(x if along_x else x.T) for x in (left, counts)]
-        mean, s = traces.average(*turned, settings.scales(direct=direct)[0])
-        if not along_x: mean, s = mean.T, s.T
-        ok = (counts > 0) & np.isfinite(s)
-        low = mean[ok & (mean < 0)] / s[ok & (mean < 0)]
-        wide = np.sqrt(np.median(low**2) / 0.4549)
-        free = np.where(np.abs(mean) < K * wide * s, counts, 0)
-        values, errors = fit_parts(binned, free, parts, model.typical, box)
-    return Fit(
-        float(values[0]),
+        found = _masked_fit(data, begin, model.typical, deep, settings.scales(direct=direct))
+        if found.fraction >= minimum_sky:
+            break
+    else:
+        if direct:
+            raise StepError(
+                f"{found.fraction:.1%} of the pixels are left as sky (subtract.minimum_sky)"
+            )
+        found = _fit_to_darkest_lines(data, found)
+    if relaxed > 1 and not found.relaxed:
+        found.relaxed = f"only sources {relaxed} times brighter than else are masked"
+    own = stripes.as_image(found.stripes, len(binned))
+    source, own = (bins.repeated(image, size) for image in (found.source, own))
+    return replace(found, source=source, stripes=own)
+
+
+def _masked_fit(
+    data: _Bins,
+    source: np.ndarray,
+    typical: np.ndarray,
+    settings: Combine,
+    scales: list[tuple[float, float]],
+) -> Sky:
+    """The sky where no source is found."""
+    own = stripes.none(data.value.shape[1])
+    for _ in range(_SEARCHES):
+        values, _ = _fit_parts(data, np.where(source, 0, data.weight), typical)
+        source, own = _search(data, values, np.where(source, 0, data.weight), settings, scales)
+    counts = np.where(source, 0, data.weight)
+    first, errors = values, _ = _fit_parts(data, counts, typical)
+    for _ in range(_ROUNDS):
+        left = data.value - np.tensordot(values, data.parts, 1)
+        left -= stripes.as_image(own, len(left))
+        free = _without_faint_traces(left, counts, scales[0], along_x=data.along_x)
+        values, _ = _fit_parts(data, free, typical)
+    errors[0] = np.hypot(errors[0], _UNSURE * (values[0] - first[0]))
+    level = float(values[0])
+    return Sky(
+        level,
         float(errors[0]),
-        values[1:] / values[0],
-        errors[1:] / values[0],
-        bins.expand(source, along_x=along_x),
+        values[1:] / level,
+        errors[1:] / level,
+        source,
+        own,
+        float(np.sum(counts > 0) / np.sum(data.weight > 0)),
     )
 
 
-def find_sources(residual, weight, counts, settings, box, *, along_x, direct):
-    known = np.isfinite(residual) & (weight > 0)
-    residual, weight, counts = (np.where(known, x, np.float32(0)) for x in (residual, weight, counts))
-    residual = residual - extra_light.large_scale(residual, counts, box)
-    own, _ = stripes.of_exposure(residual, counts)
-    residual -= stripes.as_image(own, len(residual))
-    turned = [np.ascontiguousarray(x if along_x else x.T) for x in (residual, weight)]
+def _search(
+    data: _Bins,
+    values: np.ndarray,
+    counts: np.ndarray,
+    settings: Combine,
+    scales: list[tuple[float, float]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sources in an exposure minus its sky, and its stripes, as in the refinement."""
+    left = (data.value - np.tensordot(values, data.parts, 1)).astype(np.float32)
+    left -= extra_light.large_scale(left, counts, data.box)
+    own, information = stripes.of_exposure(left, counts)
+    own -= np.float32((own * information).sum() / max(information.sum(), 1e-30))
+    left = np.where(data.weight > 0, left - stripes.as_image(own, len(left)), np.float32(0))
     found, _ = traces.find(
-        *turned,
-        scales=settings.scales(direct=direct),
+        *(_turned(image, data.along_x) for image in (left, data.weight)),
+        scales=scales,
         threshold=settings.trace_threshold,
         depth=settings.trace_depth,
         fluxes=np.empty(0),
     )
-    return found if along_x else found.T
+    return _turned(found, data.along_x), own
 
 
-def fit_parts(binned, weight, parts, typical, box):
-    known = (weight > 0) & np.isfinite(binned) & np.isfinite(parts[0])
-    weight = np.where(known, weight, 0).astype(np.float64)
-    total = bins.summed(weight, box)
-    if not (total > 0).any():
+def _without_faint_traces(
+    left: np.ndarray, counts: np.ndarray, scale: tuple[float, float], *, along_x: bool
+) -> np.ndarray:
+    """Weights that are 0 also where the mean over a trace is above or below the noise."""
+    mean, sigma = traces.average(*(_turned(image, along_x) for image in (left, counts)), scale)
+    mean, sigma = (_turned(image, along_x) for image in (mean, sigma))
+    significance = np.where(counts > 0, mean / sigma, 0)
+    low = significance[significance < 0]
+    wide = np.sqrt(np.median(low**2) / MEDIAN_SQUARE) if low.size else 1.0
+    return np.where(np.abs(significance) < _FREE * wide, counts, 0)
+
+
+def _fit_parts(
+    data: _Bins, weight: np.ndarray, typical: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    The level, and what there is of each component, in DN/s, and their errors.
+
+    They are fitted in turn to the means of boxes, without those that have other light. Amplitudes
+    are shrunk towards 0 as if they were drawn from those of the archive.
+    """
+    total = bins.summed(weight, data.box, np.float64)
+    known = total > 0
+    if not known.any():
         raise StepError("no pixel is left that sees nothing but sky")
-    def mean(image):
-        return (bins.summed(np.where(known, image, 0) * weight, box) / np.where(total > 0, total, 1))[total > 0]
-    y = mean(binned)
-    x = np.array([mean(part) for part in parts])
-    variance = 1 / total[total > 0]
-    values = np.zeros(len(parts)); values[0] = np.median(y / x[0])
-    scatter2 = 0.0
-    for _ in range(_ROUNDS):
-        off = y - values @ x
-        # noise of the boxes beyond that of pixels: 1/f noise, sources; told from below
-        low = off[off < 0]
-        scatter2 = max(np.median(low**2 - 0.4549 * variance[off < 0]) / 0.4549, 0) if len(low) else 0.0
-        sigma = np.sqrt(variance + scatter2)
-        keep = (off < _ABOVE * sigma) & (off > -_BELOW * sigma)
-        w = keep / sigma
-        design = (x * w).T
-        target = y * w
-        prior = np.diag(np.r_[0, 1 / (np.maximum(typical, 1e-9) * values[0])])[1:]
-        values, _ = nnls(np.vstack([design, prior]), np.r_[target, np.zeros(len(prior))])
-    cov = np.linalg.inv(design.T @ design + prior.T @ prior)
-    return values, np.sqrt(np.diag(cov))
+    y, *parts = (
+        bins.summed(image * weight, data.box, np.float64)[known] / total[known]
+        for image in (data.value, *data.parts)
+    )
+    variance = 1 / total[known][np.newaxis]
+    values, errors = np.zeros((2, len(parts)))
+    for _ in range(_ROUNDS if len(parts) > 1 else 1):
+        for k, part in enumerate(parts):
+            others = np.tensordot(values, parts, 1) - values[k] * part
+            fitted, counts = components.amplitudes_of(
+                (y - others)[np.newaxis], variance, part, **{"unlike": 0.0} if k == 0 else {}
+            )
+            information = (counts * part**2).sum()
+            if not information > 0:
+                values[k], errors[k] = 0, np.inf
+                continue
+            values[k], errors[k] = fitted[0], information**-0.5
+            if k:
+                spread = (typical[k - 1] * values[0]) ** 2
+                values[k] *= spread / (spread + errors[k] ** 2)
+    if not values[0] > 0:
+        raise StepError("the background does not fit this exposure anywhere")
+    return values, errors
+
+
+def _fit_to_darkest_lines(data: _Bins, found: Sky) -> Sky:
+    """The sky in the lines along the dispersion that have least light, if these agree."""
+    value, weight, background = (
+        _turned(image, data.along_x) for image in (data.value, data.weight, data.parts[0])
+    )
+    information = (weight * background**2).sum(axis=1, dtype=np.float64)
+    whole = information > 0.5 * np.median(information[information > 0])
+    levels = np.full(len(value), np.inf)
+    levels[whole] = (weight * background * value).sum(axis=1)[whole] / information[whole]
+    darkest = np.argsort(levels)[: max(int(_DARKEST * whole.sum()), 2)]
+    level, spread = np.mean(levels[darkest]), np.std(levels[darkest])
+    if not 0 < spread < _AGREEMENT * level:
+        raise StepError(
+            f"{found.fraction:.1%} of the pixels are left as sky (subtract.minimum_sky), and even "
+            "the darkest lines along the dispersion have light of sources: their levels scatter by "
+            f"{spread / level:.1%}"
+        )
+    source = np.ones(value.shape, dtype=bool)
+    source[darkest] = False
+    return replace(
+        found,
+        level=float(level),
+        level_error=float(spread),
+        amplitudes=np.zeros_like(found.amplitudes),
+        errors=np.zeros_like(found.errors),
+        source=_turned(source, data.along_x),
+        stripes=np.zeros_like(found.stripes),
+        fraction=len(darkest) / len(value),
+        relaxed="fitted to the darkest lines along the dispersion",
+    )
+
+
+def _turned(image: np.ndarray, along_x: bool) -> np.ndarray:
+    """Bins with the dispersion along the second axis; or back."""
+    return np.ascontiguousarray(image if along_x else image.T)
+
+
+def shapes(maps: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Maps of the whole frame as images, (k, ny, nx) float32; 0 in the reference pixels."""
+    images = np.zeros((len(maps), *shape), dtype=np.float32)
+    inner = inner_pixels()
+    for image, each in zip(images, maps, strict=True):
+        image[inner] = extra_light.enlarged(each, shape)[inner]
+    return images
