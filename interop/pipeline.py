@@ -1,7 +1,7 @@
 """Run the JWST pipeline's background step on rate files with a finished background.
 
-It prints a line of JSON for each rate file. The mask of each, from makeMask.py --wfss-mask, must be
-beside it.
+It prints a line of JSON for each rate file. The mask of each, from subtractBackgrounds.py
+--mask-only, must be beside it; without a background, so must the file without sky.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from astropy.io import fits
 
 from demo import detector
 from demo.exposures import Exposure
@@ -20,6 +21,11 @@ from wfssbkg.detector import science_pixels
 # Largest errors that are accepted, in units of the sky level: of the factor that the step fits, and
 # of the median residual.
 FACTOR, RESIDUAL = 0.005, 0.002
+
+
+def true_level(spec: Exposure, truth: np.ndarray) -> float:
+    """The level of an exposure's sky, DN/s, without flat field; parameters as for `true_factor`."""
+    return spec.sky_level * float(np.median(truth[science_pixels(truth.shape)]))
 
 
 def true_factor(spec: Exposure, truth: np.ndarray) -> float:
@@ -73,6 +79,35 @@ def subtract(rate: Path, background: Path) -> dict[str, str | float]:
     }
 
 
+def flat_field(rate: Path) -> dict[str, str | float]:
+    """
+    Run the step after the background step on a rate file from subtractBackgrounds.py.
+
+    Parameters
+    ----------
+    rate : `~pathlib.Path`
+        The rate file that the sky was subtracted from.
+
+    Returns
+    -------
+    dict
+        As of `subtract`, with the level as factor.
+    """
+    from jwst.flatfield import FlatFieldStep
+    from stdatamodels.jwst import datamodels
+
+    path = layout.subtracted(rate)
+    result = FlatFieldStep.call(str(path))
+    with datamodels.open(str(layout.wfss_mask(rate))) as mask:
+        sky = (mask.mask > 0) & np.isfinite(result.data)
+    return {
+        "rate": str(rate),
+        "status": result.meta.cal_step.bkg_subtract,
+        "factor": float(fits.getval(path, "BKGLEVEL")),
+        "residual": float(np.median(result.data[sky])),
+    }
+
+
 def main() -> None:
     """Run the step on each rate file."""
     parser = argparse.ArgumentParser(
@@ -80,11 +115,13 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("background", type=Path, help="finished file with the flat field in")
+    words = "finished file with the flat field in; without it, subtractBackgrounds.py has run"
+    parser.add_argument("--background", type=Path, help=words)
     parser.add_argument("rates", type=Path, nargs="+", metavar="RATE", help="rate files")
     options = parser.parse_args()
     for rate in options.rates:
-        print(json.dumps(subtract(rate, options.background)), flush=True)
+        told = subtract(rate, options.background) if options.background else flat_field(rate)
+        print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":
