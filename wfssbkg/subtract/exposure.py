@@ -87,7 +87,7 @@ def subtract(job: Job, config: Config, noted: Mapping[str, Any]) -> dict[str, An
     combination = combination_of(job.rate)
     found = background.read(job.background)
     settings, context = config.subtract, config.mask.crds_context
-    exposure = pipeline.flat_field(job.rate, context=context, combination=combination)
+    exposure = pipeline.flat_field(job.rate, context=context)
     warning = background.check_fits(found, exposure.header, combination)
     noise, bad, source = noise_and_masks(exposure, config.mask)
     model = background.model(found, job.rate, exposure.header, context, light=settings.components)
