@@ -17,10 +17,35 @@ from demo import detector
 from demo.exposures import Exposure
 from wfssbkg import layout
 from wfssbkg.detector import science_pixels
+from wfssbkg.subtract.background import window
 
-# Largest errors that are accepted, in units of the sky level: of the factor that the step fits, and
-# of the median residual.
+# Largest errors that are accepted, in units of the sky level: of the level that is fitted, beyond
+# what 1/f noise adds to it, and of the median residual.
 FACTOR, RESIDUAL = 0.005, 0.002
+
+
+def noise_level(rate: Path, light: np.ndarray, filter_name: str) -> float:
+    """
+    What 1/f noise adds to the level of an exposure: nobody can tell it from sky.
+
+    Parameters
+    ----------
+    rate : `~pathlib.Path`
+        The rate file; of a subarray as well.
+    light : (npix, npix) float array
+        Sky and sources on the whole detector, from `demo.archive.light_on_detector`.
+    filter_name : str
+
+    Returns
+    -------
+    float
+        DN/s
+    """
+    with fits.open(rate) as hdus:
+        part, _ = window(hdus[0].header, light.shape)
+        seen = (light * detector.true_flat(len(light), filter_name))[part]
+        sound = (hdus["DQ"].data == 0) & np.isfinite(hdus["SCI"].data)
+        return float(np.median((hdus["SCI"].data - seen)[sound]))
 
 
 def true_level(spec: Exposure, truth: np.ndarray) -> float:
