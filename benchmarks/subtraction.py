@@ -24,6 +24,7 @@ from demo.exposures import Exposure, accuracy_exposures
 from wfssbkg import layout
 from wfssbkg.detector import science_pixels
 
+SCRIPT = Path(__file__).resolve().parents[1] / "subtractBackgrounds.py"
 FIELDS, OTHERS, DITHERS, BOX = 8, 4, 3, 8
 CASES = {"with scattered light": True, "background alone": False}
 
@@ -86,7 +87,7 @@ def measure(name: str, combination: str, seed: int, options: argparse.Namespace)
     found, means = {}, []
     for case, light in CASES.items():
         config.write_text(yaml.safe_dump(settings | {"subtract": {"components": light}}))
-        program = "subtractBackgrounds.py", "--config", str(config), *map(str, rates)
+        program = str(SCRIPT), "--config", str(config), *map(str, rates)
         time_of(*program, place=place, work=options.work)
         errors = [error_of(*each) for each in zip(rates, others, skies, strict=True)]
         found[case] = [error for error, _ in errors]

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from astropy.stats import sigma_clipped_stats
 
 from demo import detector
 from demo.exposures import Exposure
 from wfssbkg import layout
-from wfssbkg.detector import science_pixels
+from wfssbkg.detector import AMPLIFIERS, amplifier_of, science_pixels
 from wfssbkg.subtract.background import window
 
 # Largest errors that are accepted, in units of the sky level: of the level that is fitted, beyond
@@ -24,7 +25,7 @@ from wfssbkg.subtract.background import window
 FACTOR, RESIDUAL = 0.005, 0.002
 
 
-def noise_level(rate: Path, light: np.ndarray, filter_name: str) -> float:
+def noise_level(rate: Path, light: np.ndarray, filter_name: str) -> tuple[float, float]:
     """
     What 1/f noise adds to the level of an exposure: nobody can tell it from sky.
 
@@ -38,14 +39,20 @@ def noise_level(rate: Path, light: np.ndarray, filter_name: str) -> float:
 
     Returns
     -------
-    float
-        DN/s
+    mean, error : float
+        DN/s. Amplifiers differ by it, and how much counts from each is by chance: so the error is
+        that of a mean of four.
     """
     with fits.open(rate) as hdus:
         part, _ = window(hdus[0].header, light.shape)
         seen = (light * detector.true_flat(len(light), filter_name))[part]
         sound = (hdus["DQ"].data == 0) & np.isfinite(hdus["SCI"].data)
-        return float(np.median((hdus["SCI"].data - seen)[sound]))
+        off, amplifiers = hdus["SCI"].data - seen, amplifier_of(len(sound))
+    means = [
+        sigma_clipped_stats(off[amplifiers == k][sound[amplifiers == k]], sigma=5)[0]
+        for k in range(AMPLIFIERS)
+    ]
+    return float(np.mean(means)), float(np.std(means) / np.sqrt(AMPLIFIERS))
 
 
 def true_level(spec: Exposure, truth: np.ndarray) -> float:
