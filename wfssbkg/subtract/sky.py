@@ -1,5 +1,6 @@
 """The sky of one exposure: a background and scattered light, fitted where no source is."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -147,6 +148,7 @@ def fit(
     box = bins.box(settings.structure_box, along_x=along_x)
     data = _Bins(binned, weight, np.array(parts), box, along_x)
     begin = bins.any_of(source, along_x=along_x)
+    found = _nothing(data)
     for relaxed in _RELAXED:
         deep = settings.model_copy(
             update={
@@ -154,8 +156,9 @@ def fit(
                 "trace_depth": relaxed * settings.trace_depth,
             }
         )
-        found = _masked_fit(data, begin, model.typical, deep, settings.scales(direct=direct))
-        if found.fraction >= minimum_sky:
+        with suppress(StepError):  # where it leaves no sky at all, the next one may
+            found = _masked_fit(data, begin, model.typical, deep, settings.scales(direct=direct))
+        if found.fraction >= max(minimum_sky, 1e-9):
             break
     else:
         if direct:
@@ -168,6 +171,15 @@ def fit(
     own = stripes.as_image(found.stripes, len(binned))
     source, own = (bins.repeated(image, size) for image in (found.source, own))
     return replace(found, source=source, stripes=own)
+
+
+def _nothing(data: _Bins) -> Sky:
+    """No sky found in an exposure; a StepError if there cannot be any."""
+    if not (data.weight > 0).any():
+        raise StepError("no pixel is left that sees nothing but sky")
+    none = np.zeros(len(data.parts) - 1)
+    own = stripes.none(data.value.shape[1])
+    return Sky(0.0, np.inf, none, none, np.ones(data.value.shape, dtype=bool), own, 0.0)
 
 
 def _masked_fit(
@@ -296,6 +308,8 @@ def _fit_to_darkest_lines(data: _Bins, found: Sky) -> Sky:
     levels[whole] = (weight * background * value).sum(axis=1)[whole] / information[whole]
     darkest = np.argsort(levels)[: max(int(_DARKEST * whole.sum()), 2)]
     level, spread = np.mean(levels[darkest]), np.std(levels[darkest])
+    if not level > 0:
+        raise StepError("the background does not fit this exposure anywhere")
     if not 0 < spread < _AGREEMENT * level:
         raise StepError(
             f"{found.fraction:.1%} of the pixels are left as sky (subtract.minimum_sky), and even "
