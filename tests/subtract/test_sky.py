@@ -335,7 +335,7 @@ def test_without_any_sky_there_is_an_error_in_words(ordinary, nothing):
         model = sky.Model(np.zeros_like(MIRROR), 0.0, ALONE.shapes, ALONE.typical)
     else:
         seen = seen._replace(value=-seen.value)
-    with pytest.raises(StepError, match="sky|background"):
+    with pytest.raises(StepError, match=r"sky|background"):
         fit(seen, model)
 
 
