@@ -1,7 +1,7 @@
 """Run the JWST pipeline's background step on rate files with a finished background.
 
-It prints a line of JSON for each rate file. The mask of each, from makeMask.py --wfss-mask, must be
-beside it.
+It prints a line of JSON for each rate file. The mask of each, from subtractBackgrounds.py
+--mask-only, must be beside it.
 """
 
 from __future__ import annotations

@@ -93,7 +93,8 @@ def in_pipeline(bench: Bench) -> Iterator[str]:
     print("\nJWST pipeline: BackgroundStep; per cent of the sky")
     print(f"  {'exposure':40}{'subarray':10}{'factor':>9}{'residual':>10}")
     rates = dict(rate_files(bench))
-    bench.run(sys.executable, "makeMask.py", "--config", CONFIG, "--wfss-mask", *rates)
+    script = "subtractBackgrounds.py"
+    bench.run(sys.executable, script, "--config", CONFIG, "--mask-only", *rates)
     for folder in bench.folders:
         own = [rate for rate, spec in rates.items() if spec.combination == str(folder.combination)]
         truth = bench.truth(str(folder.combination))
