@@ -50,6 +50,8 @@ def main() -> int:
     """Walk the rate files."""
     with command_line.start(__doc__, need_gb=WORKER_GB, extra=EXTRA_OPTIONS) as run:
         options = run.options
+        if options.output and options.output.is_file():
+            raise ConfigError(f"--output {options.output}: it is a file, expected a folder")
         if options.output:
             options.output.mkdir(parents=True, exist_ok=True)
         jobs, rows = rates.jobs(

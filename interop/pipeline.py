@@ -135,7 +135,7 @@ def flat_field(rate: Path) -> dict[str, str | float]:
     return {
         "rate": str(rate),
         "status": result.meta.cal_step.bkg_subtract,
-        "factor": float(fits.getval(path, "BKGLEVEL")),
+        "factor": float(fits.getval(path, "BKGLVL")),
         "residual": float(np.median(result.data[sky])),
     }
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = (
     "astropy.coordinates", "astropy.wcs", "pyvo", "jwst.background", "crds.certify",
     "wfssbkg.combine.background", "wfssbkg.compare.comparison", "wfssbkg.compare.report",
-    "wfssbkg.finalize.finish", "wfssbkg.mask.combination", "wfssbkg.mask.wfss_mask",
+    "wfssbkg.finalize.finish", "wfssbkg.mask.combination", "wfssbkg.subtract.exposure",
     "wfssbkg.provenance", "wfssbkg.query.archive", "wfssbkg.query.download", "wfssbkg.query.gaia",
     "wfssbkg.query.rate_folder", "wfssbkg.query.stars", "wfssbkg.run.command_line",
 )  # fmt: skip

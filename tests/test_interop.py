@@ -47,7 +47,7 @@ def subtracted(archive, finished, tmp_path_factory):
                 exposure = frame if name == "FULL" else subarrays.cut(frame, name)
                 rates[place / f"{name}_{spec.filename}"] = replace(spec, subarray=name)
                 exposure.save(place / f"{name}_{spec.filename}")
-    done = archive.run("makeMask.py", finished[0], "--wfss-mask", *map(str, rates))
+    done = archive.run("subtractBackgrounds.py", finished[0], "--mask-only", *map(str, rates))
     assert done.returncode == 0, done.stdout + done.stderr
     return [result for folder in finished[1] for result in subtract(archive, folder, rates)]
 
@@ -90,31 +90,13 @@ def test_subarrays_take_their_part_of_it(subtracted, name):
     assert abs(np.mean([result.factor for result in part])) < pipeline.FACTOR, part
 
 
-def test_masks_are_what_the_step_expects(subtracted, finished):
+def test_masks_are_what_the_step_expects(subtracted):
     for result in subtracted:
         with datamodels.ImageModel(str(layout.wfss_mask(result.rate))) as model:
             sky = model.mask.astype(bool)
             assert model.meta.subarray.name == result.spec.subarray
         assert 0.5 < sky.mean() < 1
         assert sky.shape == fits.getdata(result.rate, "SCI").shape
-        if result.spec.subarray == "FULL":
-            folder = finished[1][NAMES.index(result.spec.combination)]
-            ours = fits.getdata(folder.masked(result.spec.filename), "MASK")
-            np.testing.assert_array_equal(sky, ours == 0)
-
-
-def test_a_mask_that_cannot_be_made_is_a_message(archive, finished, tmp_path):
-    broken = tmp_path / "a_rate.fits"
-    done = archive.run("makeMask.py", finished[0], "--wfss-mask", str(broken))
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        f"--wfss-mask {broken}: there is no such file. Expected rate files"
-    ]
-    broken.write_bytes(b"SIMPLE")
-    done = archive.run("makeMask.py", finished[0], "--wfss-mask", str(broken))
-    assert done.returncode == 1
-    assert "a_rate.fits: not a FITS file" in done.stdout
-    assert "Traceback" not in done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")

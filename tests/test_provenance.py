@@ -97,7 +97,7 @@ def test_an_unpinned_context_would_not_have_done(finished, archive, tmp_path):
     move_on(tmp_path / "crds")
     rate = next(finished[1][0].path.glob("*_rate.fits"))
     later = Archive(archive.folder, tmp_path / "crds", archive.url)
-    done = later.run("makeMask.py", finished[0], "--wfss-mask", str(shutil.copy(rate, tmp_path)))
+    done = later.run("subtractBackgrounds.py", finished[0], str(shutil.copy(rate, tmp_path)))
     assert done.returncode == 1
     assert "no flat-field reference file" in done.stdout
 

@@ -72,6 +72,7 @@ def flat_field(
     context: str | None = None,
     combination: Combination | None = None,
     cleaning: Mapping[str, Any] | None = None,
+    full_frame: bool = True,
 ) -> FlatFielded:
     """
     Divide an exposure by the flat field that CRDS chooses.
@@ -87,6 +88,8 @@ def flat_field(
     cleaning : mapping, optional
         If it is given, 1/f noise is cleaned before, unless stage 1 did so: with the parameters that
         CRDS has, or else with these.
+    full_frame : bool
+        Whether an exposure of the combination has to be one of the whole frame.
 
     Returns
     -------
@@ -99,7 +102,7 @@ def flat_field(
         is no flat field for it.
     """
     header = rate.check(path)
-    _check_belongs(header, combination)
+    _check_belongs(header, combination, full_frame=full_frame)
     if rate.is_complete(header, "S_FLAT"):
         raise StepError("it is flat-fielded already (S_FLAT is COMPLETE). Expected a rate file")
     with fits_file.opened(path) as hdus:
@@ -210,7 +213,9 @@ def _recommended(parameters: Mapping[str, Any], *kinds: str) -> tuple[str, str] 
     return None
 
 
-def _check_belongs(header: fits.Header, combination: Combination | None) -> None:
+def _check_belongs(
+    header: fits.Header, combination: Combination | None, *, full_frame: bool
+) -> None:
     """Check that an exposure is of NIRISS and, if one is given, of a combination."""
     expected = {"TELESCOP": "JWST", "INSTRUME": "NIRISS", "DETECTOR": "NIS"}
     if combination:
@@ -218,8 +223,7 @@ def _check_belongs(header: fits.Header, combination: Combination | None) -> None
             "FILTER": combination.grating,
             "PUPIL": combination.filter,
             "EXP_TYPE": combination.exp_type,
-            "SUBARRAY": "FULL",
-        }
+        } | ({"SUBARRAY": "FULL"} if full_frame else {})
     for key, value in expected.items():
         if key not in header:
             raise StepError(f"its header has no {key}, expected {value}")

@@ -9,8 +9,6 @@ from astropy.io import fits
 
 from demo import crds_cache
 from tests.mask.conftest import NOWHERE, NPIX, PAIR, exposures
-from tests.test_killed import disk
-from wfssbkg import layout
 from wfssbkg.files import exposure_table, masked_exposure
 
 SCRIPTS = ("makeMask.py", "makeBackgrounds.py", "finalizeBackgrounds.py")
@@ -151,17 +149,13 @@ def without_the_middle_flat(tmp_path):
     return {"CRDS_PATH": str(cache)}, {}, f"CRDS names {flat.name}, which the cache lacks"
 
 
-@pytest.mark.parametrize("wfss_mask", [False, True])
 @pytest.mark.parametrize("state", [empty, another_context, without_flats, without_the_middle_flat])
 def test_crds_out_of_reach_is_one_message_before_any_work(
-    scripts, place, own_rates, tmp_path, state, wfss_mask
+    scripts, place, own_rates, tmp_path, state
 ):
     environment, settings, words = state(tmp_path)
     nowhere = {"CRDS_MODE": "auto", "CRDS_SERVER_URL": NOWHERE} | environment
-    options = ["--wfss-mask", *sorted(own_rates.glob("*_rate.fits"))] if wfss_mask else ()
-    said = scripts(
-        own_rates, "makeMask.py", status=1, environment=nowhere, options=options, **settings
-    )
+    said = scripts(own_rates, "makeMask.py", status=1, environment=nowhere, **settings)
     assert said.count("Reference files are looked for in CRDS_PATH=") == 1
     assert "the CRDS server" in said
     assert "SystemExit" not in said
@@ -169,8 +163,7 @@ def test_crds_out_of_reach_is_one_message_before_any_work(
     assert not list(place.path.glob("*_masked.fits"))
     table = exposure_table.read(place.table)
     assert (table["status"] == exposure_table.ACCEPTED).all()
-    if not wfss_mask:
-        assert "4 masked" in scripts(own_rates, "makeMask.py")
+    assert "4 masked" in scripts(own_rates, "makeMask.py")
 
 
 def test_one_exposure_that_crds_cannot_place_does_not_stop_the_others(scripts, own_rates, place):
@@ -200,51 +193,11 @@ def test_the_background_of_a_context_that_knows_wfssbkg_only(scripts, place, tmp
     assert "Unknown reference type" not in said
 
 
-# ---- masks for the pipeline's background step
+# ---- an option that has moved
 
 
-def wfss_mask(scripts, rates, *paths, **options):
-    return scripts(rates, "makeMask.py", options=["--wfss-mask", *paths], **options)
-
-
-def test_a_mask_for_the_pipeline_tells_how_much_sky_it_leaves(scripts, own_rates):
+def test_masks_for_the_pipeline_are_made_by_another_script(scripts, own_rates):
     path = sorted(own_rates.glob("*_rate.fits"))[0]
-    said = wfss_mask(scripts, own_rates, path)
-    sky = fits.getdata(layout.wfss_mask(path), "MASK")[4:-4, 4:-4].mean()
-    assert f"wrote {layout.wfss_mask(path)}: {sky:.1%} of the pixels are left as sky" in said
-    assert "WARNING" not in said
-    with fits.open(path, mode="update") as hdus:
-        hdus["DQ"].data[6:] |= 1
-    said = wfss_mask(scripts, own_rates, path)
-    assert f"WARNING: {path.name}: the pipeline fits the background to these pixels only" in said
-
-
-def test_what_is_no_rate_file_gets_advice(scripts, own_rates):
-    path = sorted(own_rates.glob("*_rate.fits"))[0]
-    packed = path.rename(path.with_name(f"{path.name}.gz"))
-    for wrong, words in (
-        (own_rates, "it is a folder. Expected rate files"),
-        (path, "there is no such file"),
-        (packed, "it is compressed. Unpack it first"),
-    ):
-        assert f"--wfss-mask {wrong}: {words}" in wfss_mask(scripts, own_rates, wrong, status=2)
-
-
-def test_a_flat_fielded_file_gets_no_mask(scripts, own_rates):
-    first, second, *_ = sorted(own_rates.glob("*_rate.fits"))
-    fits.setval(first, "S_FLAT", value="COMPLETE")
-    said = wfss_mask(scripts, own_rates, first, second, status=1)
-    assert f"FAILED: {first}: it is flat-fielded already (S_FLAT is COMPLETE)" in said
-    assert f"wrote {layout.wfss_mask(second)}" in said
-
-
-def test_a_read_only_folder_gets_advice_that_fits(scripts, own_rates, tmp_path):
-    path = sorted(own_rates.glob("*_rate.fits"))[0]
-    with disk(tmp_path / "disk", 2000) as change:
-        copy = shutil.copy(path, tmp_path / "disk")
-        change("ro")
-        said = wfss_mask(scripts, own_rates, copy, path, status=1)
-    assert f"the folder {tmp_path / 'disk'} cannot be written to" in said
-    assert "Copy the rate file" in said
-    assert "make room" not in said
-    assert f"wrote {layout.wfss_mask(path)}" in said  # the other one
+    said = scripts(own_rates, "makeMask.py", options=["--wfss-mask", path], status=2)
+    assert "--wfss-mask has moved: use python subtractBackgrounds.py --mask-only RATE" in said
+    assert not list(own_rates.glob("*_wfssmask.fits"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wfssbkg import __version__
-from wfssbkg.errors import StepError
+from wfssbkg.errors import StepError, printable
 from wfssbkg.files import fits_file, up_to_date
 
 Card = tuple[Any, str]
@@ -27,7 +27,7 @@ def stamp(rate: Path, background: Path, settings: Mapping[str, Any]) -> dict[str
     """
     made_with = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     return up_to_date.stamp(rate) | {
-        "BKGNAME": (background.name, "background that was subtracted"),
+        "BKGNAME": (printable(background.name), "background that was subtracted"),
         "BKGTIME": (background.stat().st_mtime_ns, "[ns] its modification time, since 1970"),
         "BKGSET": (made_with, "checksum of the settings"),
     }
@@ -73,6 +73,9 @@ def write(
         header["WFSSBKG"] = (__version__, "version of WFSSBackgrounds")
         for line in history:
             header.add_history(line.strip())
+        for changed in (hdus[0], sci):
+            if "CHECKSUM" in changed.header:
+                changed.add_checksum()
         fits_file.write(path, list(hdus))
 
 
@@ -86,7 +89,7 @@ def row(rate: Path, output: Path, background: Path, cards: Mapping[str, Card]) -
         "reason": "",
         "output": str(output),
         "background": background.name,
-        "level": float(value["BKGLEVEL"]),
+        "level": float(value["BKGLVL"]),
         "level_error": float(value["BKGLVERR"]),
         "scattered_light": " ".join(scattered),
         "sky_fraction": float(value["BKGSKY"]),

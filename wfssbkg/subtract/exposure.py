@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from astropy.io import fits
 
 from wfssbkg import layout, pipeline
@@ -87,7 +88,9 @@ def subtract(job: Job, config: Config, noted: Mapping[str, Any]) -> dict[str, An
     combination = combination_of(job.rate)
     found = background.read(job.background)
     settings, context = config.subtract, config.mask.crds_context
-    exposure = pipeline.flat_field(job.rate, context=context)
+    exposure = pipeline.flat_field(
+        job.rate, context=context, combination=combination, full_frame=False
+    )
     warning = background.check_fits(found, exposure.header, combination)
     noise, bad, source = noise_and_masks(exposure, config.mask)
     model = background.model(found, job.rate, exposure.header, context, light=settings.components)
@@ -112,10 +115,10 @@ def subtract(job: Job, config: Config, noted: Mapping[str, Any]) -> dict[str, An
     image = fitted.image(model)
     if settings.remove_stripes:
         _check_is_full(exposure.header)
-        image += fitted.stripes
+        image += np.where(image == 0, np.float32(0), fitted.stripes)
     in_rate = pipeline.with_flat(image, job.rate, context=context)
     history = [
-        f"Sky subtracted by WFSSBackgrounds with {job.background.name},",
+        f"Sky subtracted by WFSSBackgrounds with {printable(job.background.name)},",
         f"{fitted.fraction:.1%} of the pixels taken for sky. {fitted.relaxed}",
     ]
     cards = stamp | fitted_cards(fitted, model)
@@ -138,7 +141,7 @@ def _check_is_full(header: fits.Header) -> None:
 def fitted_cards(fitted: Sky, model: sky.Model) -> dict[str, tuple[Any, str]]:
     """What was fitted, as cards of a header."""
     cards = {
-        "BKGLEVEL": (fitted.level, "[DN/s] level of the sky"),
+        "BKGLVL": (fitted.level, "[DN/s] level of the sky"),
         "BKGLVERR": (fitted.level_error, "[DN/s] uncertainty of the level"),
         "BKGDARK": (model.dark, "[DN/s] dark residual"),
         "BKGSKY": (fitted.fraction, "part of the pixels taken for sky"),

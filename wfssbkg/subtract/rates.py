@@ -124,8 +124,10 @@ def jobs(
     Raises
     ------
     ConfigError
-        If two of them would be written to the same file.
+        If there is no such background, or two of them would be written to the same file.
     """
+    if background and not background.is_file():
+        raise ConfigError(f"--background {background}: there is no such file")
     name = layout.wfss_mask if mask_only else layout.subtracted
     outputs = [name(path, output) for path in rates]
     twice = [path for path, count in Counter(outputs).items() if count > 1]
@@ -161,7 +163,8 @@ def _finished(rate: Path, config: Config) -> Path:
 
 
 def write_table(path: Path, rows: list[dict]) -> None:
-    """Write the table of all exposures of a run."""
+    """Write the table of all exposures of a run; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     names = list(subtracted_exposure.failed(Path(), ""))
     table = Table([[row[name] for row in rows] for name in names], names=names)
     table["level"].unit = table["level_error"].unit = "DN/s"

@@ -1,5 +1,6 @@
 """The sky of one exposure: a background and scattered light, fitted where no source is."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -150,6 +151,7 @@ def fit(
     box = bins.box(settings.structure_box, along_x=along_x)
     data = _Bins(binned, weight, np.array(parts), box, along_x)
     begin = bins.any_of(source, along_x=along_x)
+    found = _nothing(data)
     for relaxed in _RELAXED:
         deep = settings.model_copy(
             update={
@@ -157,8 +159,9 @@ def fit(
                 "trace_depth": relaxed * settings.trace_depth,
             }
         )
-        found = _masked_fit(data, begin, model.typical, deep, settings.scales(direct=direct))
-        if found.fraction >= minimum_sky:
+        with suppress(StepError):  # where it leaves no sky at all, the next one may
+            found = _masked_fit(data, begin, model.typical, deep, settings.scales(direct=direct))
+        if found.fraction >= max(minimum_sky, 1e-9):
             break
     else:
         if direct:
@@ -171,6 +174,16 @@ def fit(
     own = stripes.as_image(found.stripes, len(binned))
     source, free, own = (bins.repeated(image, size) for image in (found.source, found.free, own))
     return replace(found, source=source, free=free & known, stripes=own)
+
+
+def _nothing(data: _Bins) -> Sky:
+    """No sky found in an exposure; a StepError if there cannot be any."""
+    if not (data.weight > 0).any():
+        raise StepError("no pixel is left that sees nothing but sky")
+    none = np.zeros(len(data.parts) - 1)
+    own = stripes.none(data.value.shape[1])
+    everywhere = np.ones(data.value.shape, dtype=bool)
+    return Sky(0.0, np.inf, none, none, everywhere, ~everywhere, own, 0.0)
 
 
 def _masked_fit(
@@ -232,10 +245,20 @@ def _search(
 def _without_faint_traces(
     left: np.ndarray, counts: np.ndarray, scale: tuple[float, float], *, along_x: bool
 ) -> np.ndarray:
-    """Weights that are 0 also where the mean over a trace is above or below the noise."""
-    mean, sigma = traces.average(*(_turned(image, along_x) for image in (left, counts)), scale)
-    mean, sigma = (_turned(image, along_x) for image in (mean, sigma))
-    significance = np.where(counts > 0, mean / sigma, 0)
+    """
+    Weights that are 0 also where the mean over a trace is above or below the noise.
+
+    For one half of the bins it is the mean of the other half, as on a chessboard: with the noise of
+    the bin itself in it, the bins that are left would be twice as far from the level as their mean
+    is, and the level would run away, farther with each round.
+    """
+    even = np.indices(left.shape).sum(axis=0) % 2 == 0
+    significance = np.zeros(left.shape, dtype=np.float32)
+    for half in (even, ~even):
+        others = np.where(half, 0, counts)
+        mean, sigma = traces.average(*(_turned(image, along_x) for image in (left, others)), scale)
+        mean, sigma = (_turned(image, along_x) for image in (mean, sigma))
+        significance = np.where(half & (counts > 0), mean / sigma, significance)
     low = significance[significance < 0]
     wide = np.sqrt(np.median(low**2) / MEDIAN_SQUARE) if low.size else 1.0
     return np.where(np.abs(significance) < _FREE * wide, counts, 0)
@@ -290,6 +313,8 @@ def _fit_to_darkest_lines(data: _Bins, found: Sky) -> Sky:
     levels[whole] = (weight * background * value).sum(axis=1)[whole] / information[whole]
     darkest = np.argsort(levels)[: max(int(_DARKEST * whole.sum()), 2)]
     level, spread = np.mean(levels[darkest]), np.std(levels[darkest])
+    if not level > 0:
+        raise StepError("the background does not fit this exposure anywhere")
     if not 0 < spread < _AGREEMENT * level:
         raise StepError(
             f"{found.fraction:.1%} of the pixels are left as sky (subtract.minimum_sky), and even "

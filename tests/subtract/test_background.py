@@ -1,0 +1,296 @@
+"""Backgrounds that the script is given: ours, those of others, and what is none."""
+
+import os
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from tests.subtract import conftest
+from wfssbkg.detector import science_pixels
+from wfssbkg.errors import StepError
+from wfssbkg.files import subtracted_exposure
+from wfssbkg.layout import Combination
+from wfssbkg.subtract import background, exposure
+
+SHAPE = (64, 64)
+SCIENCE = science_pixels(SHAPE)
+IMAGE = np.where(SCIENCE, np.random.default_rng(1).uniform(0.5, 1.5, SHAPE), 0).astype(np.float32)
+GR150C = Combination("GR150C", "F115W")
+
+
+def write(path, *hdus, **keywords):
+    primary = fits.PrimaryHDU()
+    primary.header.update(keywords)
+    fits.HDUList([primary, *hdus]).writeto(path)
+    return path
+
+
+def header(**changes):
+    """Primary header of an exposure."""
+    told = {"FILTER": "GR150C", "PUPIL": "F115W", "S_CLNFNS": "SKIPPED"}
+    place = {"SUBSTRT1": 1, "SUBSTRT2": 1, "SUBSIZE1": 64, "SUBSIZE2": 64}
+    return fits.Header(told | place | changes)
+
+
+# ---- kinds of files
+
+
+def test_a_finished_background_tells_what_it_is(tmp_path):
+    found = conftest.band_components()
+    path = conftest.write_finished(
+        tmp_path / "a.fits", "GR150C", components=found, DARKRES=0.01, S_CLNFNS="COMPLETE"
+    )
+    read = background.read(path)
+    truth = conftest.truth("GR150C")
+    good = truth > 0
+    ratio = read.image[good] / truth[good]
+    assert np.std(ratio) / np.mean(ratio) < 1e-5
+    assert np.median(read.image[good]) == pytest.approx(1)
+    assert (read.image[~good] == 0).all()
+    assert read.flat_is_out
+    assert read.dark == 0.01
+    np.testing.assert_array_equal(read.components.maps, found.maps)
+    assert background.check_fits(read, header(S_CLNFNS="COMPLETE"), GR150C) == ""
+
+
+def test_the_unflat_file_has_the_flat_field_in(tmp_path):
+    path = conftest.write_finished(tmp_path / "a_unflat.fits", "GR150C", FIXFLAT=False)
+    assert not background.read(path).flat_is_out
+
+
+@pytest.mark.parametrize("place", ["primary", "extension"])
+def test_a_file_of_one_image_has_the_flat_field_out(tmp_path, place):
+    """As those of the Zenodo record."""
+    path = tmp_path / "nis-gr150c-f115w_skyflat.fits"
+    if place == "primary":
+        fits.PrimaryHDU(7 * IMAGE).writeto(path)
+    else:
+        write(path, fits.ImageHDU(7 * IMAGE))
+    read = background.read(path)
+    assert read.flat_is_out
+    assert read.dark == 0
+    assert len(read.components.maps) == 0
+    np.testing.assert_allclose(read.image, IMAGE / np.median(IMAGE[SCIENCE]), rtol=1e-5)
+    told = background.check_fits(read, header(), GR150C)
+    assert told == f"WARNING: {path.name} does not tell its FILTER, PUPIL, S_CLNFNS"
+
+
+def test_a_reference_file_has_the_flat_field_in_and_flags(tmp_path):
+    dq = np.zeros(SHAPE, dtype=np.uint32)
+    dq[20:24, 20:24], dq[30:34, 30:34] = 1, 2
+    path = write(
+        tmp_path / "jwst_niriss_bkg_0001.fits",
+        fits.ImageHDU(IMAGE, name="SCI"),
+        fits.ImageHDU(0 * IMAGE, name="ERR"),
+        fits.ImageHDU(dq, name="DQ"),
+        REFTYPE="BKG",
+    )
+    read = background.read(path)
+    assert not read.flat_is_out
+    assert (read.image[20:24, 20:24] == 0).all()
+    assert (read.image[30:34, 30:34] > 0).all()
+
+
+def test_the_flags_of_our_own_files_have_other_bits(tmp_path):
+    """Bit 1 there is a reference pixel."""
+    dq = np.ones(SHAPE, dtype=np.uint32)
+    images = fits.ImageHDU(IMAGE, name="SCI"), fits.ImageHDU(dq, name="DQ")
+    read = background.read(write(tmp_path / "a.fits", *images, FIXFLAT=True, REFTYPE="BKG"))
+    assert (read.image[SCIENCE] > 0).all()
+
+
+def test_pixels_that_are_no_numbers_are_not_known(tmp_path):
+    image = IMAGE.copy()
+    image[10:12, 10:12] = np.nan
+    image[50, 50] = np.inf
+    read = background.read(write(tmp_path / "a.fits", fits.ImageHDU(image)))
+    assert np.isfinite(read.image).all()
+    assert (read.image[10:12, 10:12] == 0).all()
+    assert read.image[50, 50] == 0
+
+
+NO_BACKGROUNDS = {
+    "nothing": (lambda path: None, "does not exist"),
+    "empty": (lambda path: path.touch(), "cannot be read"),
+    "no FITS": (lambda path: path.write_text("level: 1"), "cannot be read"),
+    "no image": (write, "it has no image"),
+    "a cube": (lambda path: write(path, fits.ImageHDU(np.ones((2, 64, 64)))), "it has no image"),
+    "a spectrum": (lambda path: write(path, fits.ImageHDU(np.ones(64))), "it has no image"),
+    "zeros": (lambda path: write(path, fits.ImageHDU(0 * IMAGE)), "no pixel of it is above 0"),
+    "not a number": (lambda path: write(path, fits.ImageHDU(np.nan * IMAGE)), "is above 0"),
+    "negative": (lambda path: write(path, fits.ImageHDU(-IMAGE)), "no pixel of it is above 0"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_BACKGROUNDS)
+def test_what_is_no_background_is_told_in_words(tmp_path, kind):
+    make, words = NO_BACKGROUNDS[kind]
+    path = tmp_path / "a.fits"
+    make(path)
+    with pytest.raises(StepError, match=words) as caught:
+        background.read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_truncated_background_is_told_in_words(tmp_path):
+    path = conftest.write_finished(tmp_path / "a.fits", "GR150C")
+    path.write_bytes(path.read_bytes()[:200_000])
+    with pytest.raises(StepError, match=r"a\.fits cannot be read"):
+        background.read(path)
+
+
+# ---- does it fit an exposure?
+
+
+def one(tmp_path, **keywords):
+    return background.read(write(tmp_path / "a.fits", fits.ImageHDU(IMAGE), **keywords))
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"FILTER": "GR150R", "PUPIL": "F115W"}, "a.fits has FILTER GR150R, the exposure GR150C"),
+        ({"FILTER": "GR150C", "PUPIL": "F200W"}, "a.fits has PUPIL F200W, the exposure F115W"),
+        ({"FILTER": "CLEAR", "PUPIL": "F115W"}, "a.fits has FILTER CLEAR, the exposure GR150C"),
+        ({"PUPIL": "f150w"}, "a.fits has PUPIL F150W, the exposure F115W"),
+    ],
+)
+def test_a_background_of_another_combination_is_refused(tmp_path, told, words):
+    with pytest.raises(StepError, match=words):
+        background.check_fits(one(tmp_path, **told), header(), GR150C)
+
+
+@pytest.mark.parametrize("of_exposure", ["COMPLETE", "SKIPPED", "absent"])
+@pytest.mark.parametrize("of_background", ["COMPLETE", "SKIPPED", "absent"])
+def test_cleaned_exposures_take_backgrounds_of_cleaned_ones_only(
+    tmp_path, of_exposure, of_background
+):
+    """Where a background does not tell, there is a warning."""
+    given = {} if of_background == "absent" else {"S_CLNFNS": of_background}
+    read = one(tmp_path, FILTER="GR150C", PUPIL="F115W", **given)
+    of = header()
+    if of_exposure == "absent":
+        del of["S_CLNFNS"]
+    else:
+        of["S_CLNFNS"] = of_exposure
+    if of_background == "absent":
+        assert "does not tell its S_CLNFNS" in background.check_fits(read, of, GR150C)
+    elif (of_exposure == "COMPLETE") == (of_background == "COMPLETE"):
+        assert background.check_fits(read, of, GR150C) == ""
+    else:
+        wanted = "cleaned" if of_exposure == "COMPLETE" else "uncleaned"
+        with pytest.raises(StepError, match=rf"\(mask.flicker_noise: {wanted}\)"):
+            background.check_fits(read, of, GR150C)
+
+
+# ---- parts of the frame
+
+
+@pytest.mark.parametrize(
+    ("corner", "size", "expected"),
+    [
+        ((1, 1), (256, 256), np.s_[0:256, 0:256]),
+        ((193, 1), (64, 256), np.s_[0:256, 192:256]),
+        ((1, 193), (256, 64), np.s_[192:256, 0:256]),
+        ((129, 1), (128, 256), np.s_[0:256, 128:256]),
+        ((11, 21), (8, 4), np.s_[20:24, 10:18]),
+    ],
+)
+def test_the_part_of_a_subarray_is_where_its_header_says(corner, size, expected):
+    place = dict(zip(("SUBSTRT1", "SUBSTRT2", "SUBSIZE1", "SUBSIZE2"), corner + size, strict=True))
+    part, shape = background.window(fits.Header(place), (256, 256))
+    assert part == expected
+    assert shape == size[::-1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"SUBSTRT1": 2}, {"SUBSTRT2": 100}, {"SUBSIZE1": 65}, {"SUBSIZE2": 2048}, {"SUBSTRT1": 0},
+        {"SUBSTRT2": -3}, {"SUBSTRT1": None}, {"SUBSIZE2": None},
+    ],
+)  # fmt: skip
+def test_a_part_beyond_the_frame_is_told_in_words(changes):
+    of = header()
+    for key, value in changes.items():
+        if value is None:
+            del of[key]
+        else:
+            of[key] = value
+    with pytest.raises(
+        StepError, match="its part of the frame is not known, or beyond the 64 x 64"
+    ):
+        background.window(of, SHAPE)
+
+
+def test_the_model_of_a_subarray_is_its_part_of_everything(tmp_path):
+    found = conftest.band_components()
+    path = conftest.write_finished(tmp_path / "a.fits", "GR150C", components=found, DARKRES=0.02)
+    read = background.read(path)
+    of = header(SUBSTRT2=193, SUBSIZE1=256, SUBSIZE2=64)
+    whole = header(SUBSIZE1=256, SUBSIZE2=256)
+    part, frame = (
+        background.model(read, tmp_path / "jw_rate.fits", each, None, light=True)
+        for each in (of, whole)
+    )
+    np.testing.assert_array_equal(part.background, frame.background[192:])
+    np.testing.assert_array_equal(part.shapes, frame.shapes[:, 192:])
+    assert part.dark == 0.02
+    assert part.typical == pytest.approx([0.05])
+    alone = background.model(read, tmp_path / "jw_rate.fits", of, None, light=False)
+    assert alone.shapes.shape == (0, 64, 256)
+
+
+# ---- rate files that are none
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"S_FLAT": "COMPLETE"}, r"processed already, flat-fielded \(S_FLAT\)"),
+        ({"S_BKDSUB": "COMPLETE"}, r"processed already, background subtracted \(S_BKDSUB\)"),
+        ({"FIXFLAT": True}, "flat-fielded by grizli"),
+        ({"FILTER": "F277W"}, "FILTER is F277W, PUPIL F115W: not of NIRISS slitless spectra"),
+        ({"PUPIL": "GR700XD"}, "FILTER is GR150C, PUPIL GR700XD: not of"),
+        ({"PUPIL": "CLEARP"}, "not of NIRISS slitless spectra or direct images"),
+    ],
+)
+def test_what_is_no_rate_file_of_spectra_or_direct_images_is_refused(rate, changes, words):
+    path = rate()
+    for key, value in changes.items():
+        fits.setval(path, key, value=value)
+    with pytest.raises(StepError, match=words):
+        exposure.combination_of(path)
+
+
+def test_the_combination_of_a_rate_file_is_in_its_header(rate):
+    for grating in ("GR150C", "GR150R", "CLEAR"):
+        assert exposure.combination_of(rate(grating)) == Combination(grating, "F115W")
+
+
+# ---- is a file of these up to date?
+
+
+def test_a_file_is_of_its_rate_file_its_background_and_the_settings(tmp_path):
+    rate, other, path = (tmp_path / name for name in ("a_rate.fits", "b.fits", "c.fits"))
+    rate.write_bytes(b"rate")
+    other.write_bytes(b"background")
+    stamp = subtracted_exposure.stamp(rate, other, {"mask.growth": 1})
+    assert not subtracted_exposure.is_current(path, stamp)
+    primary = fits.PrimaryHDU()
+    primary.header.update(stamp)
+    primary.writeto(path)
+    assert subtracted_exposure.is_current(path, stamp)
+    assert not subtracted_exposure.is_current(
+        path, subtracted_exposure.stamp(rate, other, {"mask.growth": 2})
+    )
+    for source in (rate, other):
+        before = source.stat()
+        source.touch()
+        again = subtracted_exposure.stamp(rate, other, {"mask.growth": 1})
+        assert not subtracted_exposure.is_current(path, again)
+        os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert subtracted_exposure.is_current(path, stamp)
+    path.write_bytes(path.read_bytes()[:1000])
+    assert not subtracted_exposure.is_current(path, stamp)
