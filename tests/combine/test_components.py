@@ -79,10 +79,6 @@ def test_two_kinds_of_light_are_two_components():
     check_both_are_found(maps(rng, first) + second[:, None, None] * OTHER)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="without a field of one kind the best shape is the other one, no help for it",
-)
 def test_two_kinds_of_light_in_as_many_fields_do_not_hide_each_other():
     rng = np.random.default_rng(3)
     first, second = (

@@ -149,7 +149,8 @@ def stripes_of(left: np.ndarray, noise: np.ndarray, free: np.ndarray) -> np.ndar
     """
     counts = free & np.isfinite(left) & (noise > 0)
     weight = np.where(counts, 1 / np.square(np.where(counts, noise, 1)), 0)
-    own, _ = stripes.of_exposure(np.where(counts, left, 0), weight)
+    own, information = stripes.of_exposure(np.where(counts, left, 0), weight)
+    own -= np.float32((own * information).sum() / information.sum())  # which is of the level
     return stripes.as_image(own, len(left))
 
 
