@@ -14,7 +14,7 @@ from demo import archive as simulator
 from demo import crds_cache, subarrays
 from demo.exposures import Exposure
 from interop import pipeline
-from tests.conftest import NAMES, ROOT, SCRIPTS, Archive
+from tests.conftest import ROOT, SCRIPTS, Archive
 from tests.script_server import python
 from wfssbkg import layout
 from wfssbkg.config import RECOMMENDED_FILTERS

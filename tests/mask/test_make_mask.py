@@ -1,7 +1,6 @@
 """What makeMask.py and the scripts after it make of headers and of CRDS, on small archives."""
 
 import os
-import shutil
 
 import numpy as np
 import pytest
