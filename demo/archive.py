@@ -146,11 +146,40 @@ def light_on_detector(
     if spec.contamination == "scattered light":
         light += detector.scattered_light(own, npix, spec.sky_level)
     if effects.light_saber:
-        features = np.random.default_rng([seed, 8])
-        own = np.random.default_rng([seed, spec.program, spec.field, spec.dither, 6])
-        peak = np.float32(effects.light_saber * spec.sky_level)
-        light += peak * detector.light_saber(features, own, npix)
+        light += _light_saber(spec, npix, seed)
     return light
+
+
+def true_sky(
+    spec: Exposure, npix: int, *, seed: int, instrument: int = DEFAULT_INSTRUMENT
+) -> np.ndarray:
+    """What is no source in an exposure, as a flat-fielded image of it has it.
+
+    Parameters
+    ----------
+    spec, npix, seed, instrument
+        As for `light_on_detector`.
+
+    Returns
+    -------
+    ndarray, float64, shape (npix, npix)
+        Zodiacal light of its colour and rotation, scattered light and the dark residual, DN/s.
+    """
+    features = spec.grating, spec.filter, npix, spec.sky_colour
+    sky = optics.sky_background(*features, instrument=instrument, rotation=spec.effects.rotation)
+    scattered = _light_saber(spec, npix, seed)
+    flat = detector.true_flat(npix, spec.filter, instrument)
+    return spec.sky_level * sky + scattered + spec.effects.pedestal / flat
+
+
+def _light_saber(spec: Exposure, npix: int, seed: int) -> np.ndarray | float:
+    """The light saber of an exposure, DN/s."""
+    if not spec.effects.light_saber:
+        return 0.0
+    features = np.random.default_rng([seed, 8])
+    own = np.random.default_rng([seed, spec.program, spec.field, spec.dither, 6])
+    peak = np.float32(spec.effects.light_saber * spec.sky_level)
+    return peak * detector.light_saber(features, own, npix)
 
 
 def simulate_exposure(

@@ -13,14 +13,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("rates", nargs="+", metavar="RATE", help="rate files to change")
-    rates = parser.parse_args().rates
+    words = "only flat-field: the sky is subtracted already"
+    parser.add_argument("--without-sky", action="store_true", help=words)
+    options = parser.parse_args()
 
     from grizli.jwst_utils import img_with_flat
     from grizli.prep import visit_grism_sky
 
-    for name in rates:
+    for name in options.rates:
         img_with_flat(name, overwrite=True)
-        visit_grism_sky({"product": name.removesuffix(".fits"), "files": [name]})
+        if not options.without_sky:
+            visit_grism_sky({"product": name.removesuffix(".fits"), "files": [name]})
 
 
 if __name__ == "__main__":

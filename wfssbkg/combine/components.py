@@ -9,6 +9,7 @@ from typing import Literal
 import bottleneck as bn
 import numpy as np
 
+from wfssbkg.detector import AMPLIFIERS, amplifier_of
 from wfssbkg.files.combined_background import Components
 from wfssbkg.smoothing import MEDIAN_SQUARE
 
@@ -99,23 +100,40 @@ def _gain(light: np.ndarray, variance: np.ndarray, fields: list[list[int]]) -> t
 
 
 def _residual(light: np.ndarray, variance: np.ndarray) -> float:
-    """How much is left, without a galaxy outweighing all else."""
-    return float(np.sum(np.log1p(light**2 / (variance * _HEAVY**2))))
+    """How much is left, without a galaxy outweighing all else, and without 1/f noise."""
+    off2 = _without_amplifiers(light) ** 2 / (variance * _HEAVY**2)
+    return float(np.sum(np.log1p(off2)))
+
+
+def _without_amplifiers(light: np.ndarray) -> np.ndarray:
+    """Maps without the median of each amplifier: 1/f noise, which has a shape of its own."""
+    rows = int(np.sqrt(light.shape[1]))
+    left = light.reshape(len(light), rows, -1).copy()
+    amplifiers = amplifier_of(rows)
+    for k in range(AMPLIFIERS):
+        part = left[:, amplifiers == k]
+        left[:, amplifiers == k] = part - np.median(part, axis=(1, 2), keepdims=True)
+    return left.reshape(light.shape)
 
 
 def _best_shape(light: np.ndarray, variance: np.ndarray, fields: list[list[int]]) -> np.ndarray:
-    """Of the shapes that begin with the light of each field, the one that leaves least."""
-    if not fields:
-        return np.zeros(light.shape[1])
-    starts = [np.maximum(np.median(light[field], axis=0), 0) for field in fields]
-    used = np.concatenate(fields)
-    light, variance = light[used], variance[used]
-    found = []
-    for start in starts:
-        shape = _alternately(light, variance, start)
-        amplitude, _ = amplitudes_of(light, variance, shape)
-        found.append((_residual(light - amplitude[:, np.newaxis] * shape, variance), shape))
-    return min(found, key=lambda pair: pair[0])[1]
+    """Of the shapes that begin with the light of each field, the one that helps others most."""
+    best, most = np.zeros(light.shape[1]), 0.0
+    used = np.concatenate(fields) if fields else []
+    for field in fields:
+        start = np.maximum(np.median(light[field], axis=0), 0)
+        shape = _alternately(light[used], variance[used], start)
+        taken = []
+        for other in fields:
+            amplitude, _ = amplitudes_of(light[other], variance[other], shape)
+            left = light[other] - amplitude[:, np.newaxis] * shape
+            taken.append(
+                _residual(light[other], variance[other]) - _residual(left, variance[other])
+            )
+        # Without the field that it fits best: a galaxy there takes away a lot, and only there.
+        if (helped := sum(taken) - max(taken)) > most:
+            best, most = shape, helped
+    return best
 
 
 def _alternately(light: np.ndarray, variance: np.ndarray, shape: np.ndarray) -> np.ndarray:

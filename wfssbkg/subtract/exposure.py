@@ -108,8 +108,9 @@ def subtract(job: Job, config: Config, noted: Mapping[str, Any]) -> dict[str, An
     row = subtracted_exposure.row(job.rate, job.output, job.background, fitted_cards(fitted, model))
     row["warning"] = "; ".join(filter(None, (warning, fitted.relaxed)))
     if job.mask_only:
-        free = ~(bad | fitted.source)
-        masked_exposure.write_wfss_mask(job.output, free, header=exposure.header, settings=noted)
+        masked_exposure.write_wfss_mask(
+            job.output, fitted.free, header=exposure.header, settings=noted
+        )
         return row
     image = fitted.image(model)
     if settings.remove_stripes:

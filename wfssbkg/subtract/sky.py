@@ -58,11 +58,13 @@ class Sky:
     amplitudes, errors : (k,) float arrays
         Of the scattered light, in units of the level, never below 0.
     source : (ny, nx) bool array
-        Pixels that were not taken for sky.
+        Pixels of sources that were found.
+    free : (ny, nx) bool array
+        Pixels that the level was fitted to: without traces that are too faint to find as well.
     stripes : (ny, nx) float32 array
         1/f noise, DN/s.
     fraction : float
-        Of the pixels that are not bad, those that were taken for sky.
+        Of the pixels that are not bad, those that are of no source.
     relaxed : str
         What was done in a field that is too busy, in words.
     """
@@ -72,6 +74,7 @@ class Sky:
     amplitudes: np.ndarray
     errors: np.ndarray
     source: np.ndarray
+    free: np.ndarray
     stripes: np.ndarray
     fraction: float
     relaxed: str = ""
@@ -169,8 +172,8 @@ def fit(
     if relaxed > 1 and not found.relaxed:
         found.relaxed = f"only sources {relaxed} times brighter than else are masked"
     own = stripes.as_image(found.stripes, len(binned))
-    source, own = (bins.repeated(image, size) for image in (found.source, own))
-    return replace(found, source=source, stripes=own)
+    source, free, own = (bins.repeated(image, size) for image in (found.source, found.free, own))
+    return replace(found, source=source, free=free & known, stripes=own)
 
 
 def _nothing(data: _Bins) -> Sky:
@@ -179,7 +182,8 @@ def _nothing(data: _Bins) -> Sky:
         raise StepError("no pixel is left that sees nothing but sky")
     none = np.zeros(len(data.parts) - 1)
     own = stripes.none(data.value.shape[1])
-    return Sky(0.0, np.inf, none, none, np.ones(data.value.shape, dtype=bool), own, 0.0)
+    everywhere = np.ones(data.value.shape, dtype=bool)
+    return Sky(0.0, np.inf, none, none, everywhere, ~everywhere, own, 0.0)
 
 
 def _masked_fit(
@@ -209,6 +213,7 @@ def _masked_fit(
         values[1:] / level,
         errors[1:] / level,
         source,
+        free > 0,
         own,
         float(np.sum(counts > 0) / np.sum(data.weight > 0)),
     )
@@ -325,6 +330,7 @@ def _fit_to_darkest_lines(data: _Bins, found: Sky) -> Sky:
         amplitudes=np.zeros_like(found.amplitudes),
         errors=np.zeros_like(found.errors),
         source=_turned(source, data.along_x),
+        free=~_turned(source, data.along_x),
         stripes=np.zeros_like(found.stripes),
         fraction=len(darkest) / len(value),
         relaxed="fitted to the darkest lines along the dispersion",
