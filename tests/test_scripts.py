@@ -9,11 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from scipy import ndimage
 from stdatamodels.jwst.datamodels import WfssBkgModel
 from stdatamodels.jwst.datamodels.dqflags import pixel
 
 from demo import score
+from demo.exposures import demo_exposures
 from tests.conftest import NAMES, ROOT, SCRIPTS
 from wfssbkg import detector
 from wfssbkg.combine import bins, stack
@@ -203,6 +205,24 @@ def test_finished_files_tell_the_dark_residual_that_was_found(finished):
         for header in others:
             assert header["DARKRES"] == combined["DARKRES"]
             assert header["DARKERR"] == combined["DARKERR"]
+
+
+def test_the_sky_of_exposures_is_subtracted_with_what_was_finished(finished, archive, tmp_path):
+    config, folders, _ = finished
+    specs = {spec.filename: spec for spec in demo_exposures(seed=7)}
+    wanted = [
+        folder.rate(row["productFilename"]) for folder in folders for row in accepted(folder)[:2]
+    ]
+    done = archive.run("subtractBackgrounds.py", config, *wanted, "--output", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = Table.read(tmp_path / "subtracted.ecsv")
+    assert len(table) == len(wanted)
+    for row in table:
+        assert row["level"] == pytest.approx(specs[row["rate"]].sky_level, rel=0.015)
+        header = fits.getheader(row["output"])
+        assert header["S_BKDSUB"] == "COMPLETE"
+        assert header["BKGNAME"] in {folder.finished.name for folder in folders}
+        assert "does not tell" not in done.stdout
 
 
 def test_grizli_keeps_the_flat_out_file(finished):
