@@ -190,7 +190,7 @@ def noise_left(columns, *, along_x):
 def test_stripes_are_those_of_the_exposure_and_have_no_level(columns, along_x):
     left, level = noise_left(columns, along_x=along_x)
     assert left < 0.5
-    assert abs(level) < 1e-4
+    assert abs(level) < 1e-3  # of stripes of 0.017, whose mean where there is sky is of the level
 
 
 def test_values_that_are_no_numbers_do_not_count(ordinary):
@@ -282,7 +282,7 @@ def test_in_the_end_the_darkest_lines_along_the_dispersion_are_the_sky():
     assert found.relaxed == "fitted to the darkest lines along the dispersion"
     assert found.level == pytest.approx(LEVEL, rel=0.01)
     assert found.amplitudes == [0]
-    assert found.fraction == pytest.approx(0.05, abs=0.01)
+    assert found.fraction == pytest.approx(0.02, abs=0.01)
     free = ~found.source
     assert free.any()
     assert (np.abs(NPIX * Y - 100)[free] < 8).all()

@@ -109,6 +109,7 @@ def subtract(job: Job, config: Config, noted: Mapping[str, Any]) -> dict[str, An
     row = subtracted_exposure.row(job.rate, job.output, job.background, fitted_cards(fitted, model))
     row["warning"] = "; ".join(filter(None, (warning, fitted.relaxed)))
     if job.mask_only:
+        row["sky_fraction"] = float(fitted.free.mean())
         masked_exposure.write_wfss_mask(
             job.output, fitted.free, header=exposure.header, settings=noted
         )

@@ -22,7 +22,7 @@ _UNSURE = 0.3
 # sky is left.
 _RELAXED = (1, 2, 4, 8, 16)
 # Of the lines along the dispersion, the darkest; they see nothing but sky if they agree.
-_DARKEST, _AGREEMENT = 0.05, 0.01
+_DARKEST, _AGREEMENT = 0.02, 0.01
 
 
 @dataclass
@@ -183,7 +183,6 @@ def _nothing(data: _Bins) -> Sky:
     if not (data.weight > 0).any():
         raise StepError("no pixel is left that sees nothing but sky")
     none = np.zeros(len(data.parts) - 1)
-    own = stripes.none(data.value.shape[1])
     everywhere = np.ones(data.value.shape, dtype=bool)
     return Sky(0.0, np.inf, none, none, everywhere, ~everywhere, 0.0)
 
