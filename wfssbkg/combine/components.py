@@ -14,7 +14,7 @@ from wfssbkg.files.combined_background import Components
 from wfssbkg.smoothing import MEDIAN_SQUARE
 
 _MOST = 3
-_ROUNDS, _INNER = 12, 6
+_ROUNDS, _INNER = 6, 4
 # Sigma from a fit beyond which a box is left out: what else there is is light.
 _ABOVE, _BELOW = 2.0, 4.0
 _UNLIKE = 0.1  # bands of scattered light move and widen a little from exposure to exposure
@@ -23,6 +23,9 @@ _HEAVY = 3.0  # sigma from which on a residual counts less than by its square
 # What a component has to take away from the residuals of fields that did not help to find it, in
 # all and in some of them. On archives without scattered light it is at most 0.01 (docs/method.md).
 _GAIN, _FIELDS = 0.02, 2
+# Of the fields, left out one after the other, and that a shape is looked for in, the brightest: for
+# the time that it takes.
+_PARTS, _STARTS = 5, 5
 
 
 def find(
@@ -83,26 +86,33 @@ def _gain(light: np.ndarray, variance: np.ndarray, fields: list[list[int]]) -> t
     It is fitted to one half of the boxes of a field, and judged by the other half. Returns the
     share of all residuals, and the number of fields where it is more than `_GAIN`.
     """
-    before, after = np.zeros((2, len(fields)))
+    before, after = np.zeros((2, len(light)))
     even = np.arange(light.shape[1]) % 2 == 0
-    for number, field in enumerate(fields):
-        shape = _best_shape(light, variance, [other for other in fields if other is not field])
+    for part in range(min(_PARTS, len(fields))):
+        others = [field for number, field in enumerate(fields) if number % _PARTS != part]
+        shape = _best_shape(light, variance, others)
+        judged = np.concatenate(fields[part::_PARTS])
         for half in (even, ~even):
-            amplitude, _ = amplitudes_of(
-                light[field], np.where(half, variance[field], np.inf), shape
-            )
-            left = light[field] - amplitude[:, np.newaxis] * shape
-            judged = np.where(half, np.inf, variance[field])
-            before[number] += _residual(light[field], judged)
-            after[number] += _residual(left, judged)
-    gains = 1 - after / np.where(before > 0, before, 1)
-    return float(1 - after.sum() / max(before.sum(), 1e-300)), int(np.sum(gains > _GAIN))
+            fitted = np.where(half, variance[judged], np.inf)
+            amplitude, _ = amplitudes_of(light[judged], fitted, shape)
+            left = light[judged] - amplitude[:, np.newaxis] * shape
+            other = np.where(half, np.inf, variance[judged])
+            before[judged] += _residual(light[judged], other)
+            after[judged] += _residual(left, other)
+    whole, left = (_of_fields(each, fields) for each in (before, after))
+    gains = 1 - left / np.where(whole > 0, whole, 1)
+    return float(1 - left.sum() / max(whole.sum(), 1e-300)), int(np.sum(gains > _GAIN))
 
 
-def _residual(light: np.ndarray, variance: np.ndarray) -> float:
-    """How much is left, without a galaxy outweighing all else, and without 1/f noise."""
+def _of_fields(values: np.ndarray, fields: list[list[int]]) -> np.ndarray:
+    """Sums over the exposures of each field."""
+    return np.array([values[field].sum() for field in fields])
+
+
+def _residual(light: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """How much is left in each exposure; galaxies do not outweigh all, 1/f noise does not count."""
     off2 = _without_amplifiers(light) ** 2 / (variance * _HEAVY**2)
-    return float(np.sum(np.log1p(off2)))
+    return np.log1p(off2).sum(axis=1)
 
 
 def _without_amplifiers(light: np.ndarray) -> np.ndarray:
@@ -117,22 +127,23 @@ def _without_amplifiers(light: np.ndarray) -> np.ndarray:
 
 
 def _best_shape(light: np.ndarray, variance: np.ndarray, fields: list[list[int]]) -> np.ndarray:
-    """Of the shapes that begin with the light of each field, the one that helps others most."""
+    """Of the shapes that begin with the light of a field, the one that helps others most."""
     best, most = np.zeros(light.shape[1]), 0.0
-    used = np.concatenate(fields) if fields else []
-    for field in fields:
-        start = np.maximum(np.median(light[field], axis=0), 0)
+    if not fields:
+        return best
+    residual = _residual(light, variance)
+    used = np.concatenate(fields)
+    brightest = np.argsort([-np.mean(residual[field]) for field in fields], kind="stable")
+    for number in brightest[:_STARTS]:
+        start = np.maximum(np.median(light[fields[number]], axis=0), 0)
         shape = _alternately(light[used], variance[used], start)
-        taken = []
-        for other in fields:
-            amplitude, _ = amplitudes_of(light[other], variance[other], shape)
-            left = light[other] - amplitude[:, np.newaxis] * shape
-            taken.append(
-                _residual(light[other], variance[other]) - _residual(left, variance[other])
-            )
+        amplitude, _ = amplitudes_of(light[used], variance[used], shape)
+        taken = residual.copy()
+        taken[used] -= _residual(light[used] - amplitude[:, np.newaxis] * shape, variance[used])
+        helped = _of_fields(taken, fields)
         # Without the field that it fits best: a galaxy there takes away a lot, and only there.
-        if (helped := sum(taken) - max(taken)) > most:
-            best, most = shape, helped
+        if helped.sum() - helped.max() > most:
+            best, most = shape, helped.sum() - helped.max()
     return best
 
 
