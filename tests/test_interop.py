@@ -56,7 +56,7 @@ def subtract(archive, folder, rates):
     """Run the step on the exposures of a combination."""
     own = [path for path, spec in rates.items() if spec.combination == str(folder.combination)]
     done = python(
-        "-m", "interop.pipeline", folder.finished_unflat, *own,
+        "-m", "interop.pipeline", "--background", folder.finished_unflat, *own,
         env=archive.environment(), cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -95,7 +95,7 @@ def test_masks_are_what_the_step_expects(subtracted):
         with datamodels.ImageModel(str(layout.wfss_mask(result.rate))) as model:
             sky = model.mask.astype(bool)
             assert model.meta.subarray.name == result.spec.subarray
-        assert 0.5 < sky.mean() < 1
+        assert 0.25 < sky.mean() < 0.75  # without traces that are too faint to find
         assert sky.shape == fits.getdata(result.rate, "SCI").shape
 
 

@@ -13,6 +13,7 @@ from tests import small
 from wfssbkg.detector import science_pixels
 from wfssbkg.errors import StepError
 from wfssbkg.subtract import sky
+from wfssbkg.subtract.exposure import stripes_of
 
 NPIX = simulated.NPIX
 LEVEL, SECONDS = 0.6, 1000.0
@@ -181,19 +182,15 @@ def noise_left(columns, *, along_x):
     seen = Exposure(value.astype(np.float32), noise, ~SCIENCE, np.zeros_like(SCIENCE))
     flat = sky.Model(SCIENCE.astype(np.float32), 0.0, ALONE.shapes, ALONE.typical)
     found = fit(seen, flat, along_x=along_x)
-    return np.std((found.stripes - own)[SCIENCE]) / 0.01, found.stripes[SCIENCE].mean() / LEVEL
+    stripes = stripes_of(seen.value - found.image(flat), noise, found.free)
+    return np.std((stripes - own)[SCIENCE]) / 0.01, stripes[SCIENCE].mean() / LEVEL
 
 
-@pytest.mark.parametrize(("columns", "along_x"), [(4, True), (4, False), (1, False)])
+@pytest.mark.parametrize(("columns", "along_x"), [(4, True), (4, False), (1, True), (1, False)])
 def test_stripes_are_those_of_the_exposure_and_have_no_level(columns, along_x):
     left, level = noise_left(columns, along_x=along_x)
     assert left < 0.5
-    assert abs(level) < 1e-4
-
-
-@pytest.mark.xfail(strict=True, reason="bins along x hold four columns, and one offset for them")
-def test_stripes_of_gr150c_are_of_single_columns_as_well():
-    assert noise_left(1, along_x=True)[0] < 0.5
+    assert abs(level) < 1e-3  # of stripes of 0.017, whose mean where there is sky is of the level
 
 
 def test_values_that_are_no_numbers_do_not_count(ordinary):
@@ -285,7 +282,7 @@ def test_in_the_end_the_darkest_lines_along_the_dispersion_are_the_sky():
     assert found.relaxed == "fitted to the darkest lines along the dispersion"
     assert found.level == pytest.approx(LEVEL, rel=0.01)
     assert found.amplitudes == [0]
-    assert found.fraction == pytest.approx(0.05, abs=0.01)
+    assert found.fraction == pytest.approx(0.02, abs=0.01)
     free = ~found.source
     assert free.any()
     assert (np.abs(NPIX * Y - 100)[free] < 8).all()
@@ -311,10 +308,6 @@ def test_where_a_search_leaves_nothing_the_darkest_lines_are_left_to_try():
     assert found.level == pytest.approx(LEVEL, rel=0.01)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a relaxed mask takes even light of sources for sky, although a few lines are darker",
-)
 def test_a_field_full_of_light_is_not_fitted_as_if_that_were_its_sky():
     light = np.where(np.abs(NPIX * Y - 43) < 3, 0, 0.5 * LEVEL)
     try:

@@ -634,7 +634,8 @@ def test_a_mask_alone_is_what_the_pipeline_takes(script, rate, made):
             sky = model.mask.astype(bool)
             assert model.meta.subarray.name == fits.getval(path, "SUBARRAY")
         assert sky.shape == fits.getdata(path, "SCI").shape
-        assert 0.2 < sky.mean() < 1
+        # Without the traces that are too faint to find, and as much of the noise.
+        assert 0.25 < sky.mean() < 0.75
         assert not (sky & (fits.getdata(path, "DQ") & 1 > 0)).any()
         assert not layout.subtracted(path).exists()
     assert not list(paths[0].parent.glob("*.ecsv"))
@@ -646,7 +647,7 @@ def test_the_mask_hides_the_sources(script, rate):
     sky = fits.getdata(layout.wfss_mask(path), "MASK") > 0
     light = trace("GR150C")
     assert not sky[light > 0.1 * 0.6].any()
-    assert sky[SCIENCE & (light < 1e-4)].mean() > 0.4
+    assert sky[SCIENCE & (light < 1e-4)].mean() > 0.5
 
 
 def test_masks_of_files_that_cannot_be_masked_are_not_written(script, rate, tmp_path):

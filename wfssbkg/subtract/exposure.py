@@ -8,6 +8,7 @@ import numpy as np
 from astropy.io import fits
 
 from wfssbkg import layout, pipeline
+from wfssbkg.combine import stripes
 from wfssbkg.config import Config, Filter, Grating
 from wfssbkg.errors import StepError, printable
 from wfssbkg.files import masked_exposure, rate, rate_header, subtracted_exposure
@@ -108,6 +109,7 @@ def subtract(job: Job, config: Config, noted: Mapping[str, Any]) -> dict[str, An
     row = subtracted_exposure.row(job.rate, job.output, job.background, fitted_cards(fitted, model))
     row["warning"] = "; ".join(filter(None, (warning, fitted.relaxed)))
     if job.mask_only:
+        row["sky_fraction"] = float(fitted.free.mean())
         masked_exposure.write_wfss_mask(
             job.output, fitted.free, header=exposure.header, settings=noted
         )
@@ -115,7 +117,8 @@ def subtract(job: Job, config: Config, noted: Mapping[str, Any]) -> dict[str, An
     image = fitted.image(model)
     if settings.remove_stripes:
         _check_is_full(exposure.header)
-        image += np.where(image == 0, np.float32(0), fitted.stripes)
+        own = stripes_of(exposure.sci - image, noise, fitted.free)
+        image += np.where(image == 0, np.float32(0), own)
     in_rate = pipeline.with_flat(image, job.rate, context=context)
     history = [
         f"Sky subtracted by WFSSBackgrounds with {printable(job.background.name)},",
@@ -127,6 +130,29 @@ def subtract(job: Job, config: Config, noted: Mapping[str, Any]) -> dict[str, An
         mask = bad | fitted.source
         picture.write(layout.subtraction_picture(job.output), exposure.sci, mask, image)
     return row
+
+
+def stripes_of(left: np.ndarray, noise: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """
+    The 1/f noise of a full frame.
+
+    Parameters
+    ----------
+    left, noise : (ny, nx) float32 arrays
+        An exposure without its sky, and its noise, DN/s.
+    free : (ny, nx) bool array
+        The pixels that count.
+
+    Returns
+    -------
+    (ny, nx) float32 array
+        DN/s
+    """
+    counts = free & np.isfinite(left) & (noise > 0)
+    weight = np.where(counts, 1 / np.square(np.where(counts, noise, 1)), 0)
+    own, information = stripes.of_exposure(np.where(counts, left, 0), weight)
+    own -= np.float32((own * information).sum() / information.sum())  # which is of the level
+    return stripes.as_image(own, len(left))
 
 
 def _check_is_full(header: fits.Header) -> None:

@@ -22,7 +22,7 @@ _UNSURE = 0.3
 # sky is left.
 _RELAXED = (1, 2, 4, 8, 16)
 # Of the lines along the dispersion, the darkest; they see nothing but sky if they agree.
-_DARKEST, _AGREEMENT = 0.05, 0.01
+_DARKEST, _AGREEMENT = 0.02, 0.01
 
 
 @dataclass
@@ -61,8 +61,6 @@ class Sky:
         Pixels of sources that were found.
     free : (ny, nx) bool array
         Pixels that the level was fitted to: without traces that are too faint to find as well.
-    stripes : (ny, nx) float32 array
-        1/f noise, DN/s.
     fraction : float
         Of the pixels that are not bad, those that are of no source.
     relaxed : str
@@ -75,12 +73,11 @@ class Sky:
     errors: np.ndarray
     source: np.ndarray
     free: np.ndarray
-    stripes: np.ndarray
     fraction: float
     relaxed: str = ""
 
     def image(self, model: Model) -> np.ndarray:
-        """The sky in each pixel without stripes, (ny, nx) float32, DN/s; 0 where not known."""
+        """The sky in each pixel, (ny, nx) float32, DN/s; 0 where not known."""
         scattered = np.tensordot(self.amplitudes, model.shapes, 1)
         sky = self.level * (model.background + scattered) + model.dark
         return np.where(model.background == 0, 0, sky).astype(np.float32)
@@ -169,11 +166,16 @@ def fit(
                 f"{found.fraction:.1%} of the pixels are left as sky (subtract.minimum_sky)"
             )
         found = _fit_to_darkest_lines(data, found)
+    if relaxed > 1 and not found.relaxed and not direct:
+        # Light of unresolved sources, which no mask finds, would be taken for sky.
+        with suppress(StepError):
+            lines = _fit_to_darkest_lines(data, found)
+            if lines.level < (1 - _AGREEMENT) * found.level:
+                found = lines
     if relaxed > 1 and not found.relaxed:
         found.relaxed = f"only sources {relaxed} times brighter than else are masked"
-    own = stripes.as_image(found.stripes, len(binned))
-    source, free, own = (bins.repeated(image, size) for image in (found.source, found.free, own))
-    return replace(found, source=source, free=free & known, stripes=own)
+    source, free = (bins.repeated(image, size) for image in (found.source, found.free))
+    return replace(found, source=source, free=free & known)
 
 
 def _nothing(data: _Bins) -> Sky:
@@ -181,9 +183,8 @@ def _nothing(data: _Bins) -> Sky:
     if not (data.weight > 0).any():
         raise StepError("no pixel is left that sees nothing but sky")
     none = np.zeros(len(data.parts) - 1)
-    own = stripes.none(data.value.shape[1])
     everywhere = np.ones(data.value.shape, dtype=bool)
-    return Sky(0.0, np.inf, none, none, everywhere, ~everywhere, own, 0.0)
+    return Sky(0.0, np.inf, none, none, everywhere, ~everywhere, 0.0)
 
 
 def _masked_fit(
@@ -214,7 +215,6 @@ def _masked_fit(
         errors[1:] / level,
         source,
         free > 0,
-        own,
         float(np.sum(counts > 0) / np.sum(data.weight > 0)),
     )
 
@@ -331,7 +331,6 @@ def _fit_to_darkest_lines(data: _Bins, found: Sky) -> Sky:
         errors=np.zeros_like(found.errors),
         source=_turned(source, data.along_x),
         free=~_turned(source, data.along_x),
-        stripes=np.zeros_like(found.stripes),
         fraction=len(darkest) / len(value),
         relaxed="fitted to the darkest lines along the dispersion",
     )
