@@ -97,10 +97,13 @@ def test_the_level_is_that_of_the_sky_whatever_sources_are_in_it(seed, level):
     assert 0 < found.level_error < 0.01 * LEVEL
 
 
-def test_errors_of_the_level_average_out():
-    levels = [fit(exposure(seed)).level for seed in range(20)]
+def test_errors_of_the_level_average_out_and_are_told():
+    found = [fit(exposure(seed)) for seed in range(20)]
+    levels = [each.level for each in found]
     assert abs(np.mean(levels) / LEVEL - 1) < 0.003
     assert np.std(levels) / LEVEL < 0.003
+    told = np.sqrt(np.mean([each.level_error**2 for each in found]))
+    assert 0.5 < np.std(levels) / told < 2
 
 
 @pytest.mark.parametrize("along_x", [True, False])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from wfssbkg.combine import bins, components, extra_light, stripes, traces
+from wfssbkg.combine.stripes import amplifier_sums
 from wfssbkg.config import Combine
 from wfssbkg.detector import inner_pixels
 from wfssbkg.errors import StepError
@@ -206,7 +207,9 @@ def _masked_fit(
         left -= stripes.as_image(own, len(left))
         free = _without_faint_traces(left, counts, scales[0], along_x=data.along_x)
         values, _ = _fit_parts(data, free, typical)
-    errors[0] = np.hypot(errors[0], _UNSURE * (values[0] - first[0]))
+    left = data.value - np.tensordot(values, data.parts, 1)
+    unsure = _UNSURE * (values[0] - first[0]), _error_of_flicker_noise(left, free)
+    errors[0] = np.sqrt(errors[0] ** 2 + np.square(unsure).sum())
     level = float(values[0])
     return Sky(
         level,
@@ -262,6 +265,13 @@ def _without_faint_traces(
     low = significance[significance < 0]
     wide = np.sqrt(np.median(low**2) / MEDIAN_SQUARE) if low.size else 1.0
     return np.where(np.abs(significance) < _FREE * wide, counts, 0)
+
+
+def _error_of_flicker_noise(left: np.ndarray, weight: np.ndarray) -> float:
+    """The error of a level by 1/f noise, from the means of the amplifiers, DN/s."""
+    total, information = (amplifier_sums(image).sum(axis=1) for image in (left * weight, weight))
+    means = total[information > 0] / information[information > 0]
+    return float(np.std(means) / np.sqrt(max(len(means), 1)))
 
 
 def _fit_parts(
