@@ -98,7 +98,8 @@ def subtract_all(run: Run, jobs: list[Job]) -> list[dict]:
             messages.warn(f"FAILED: {job.rate}: {outcome}")
             rows.append(subtracted_exposure.failed(job.rate, str(outcome)))
             continue
-        messages.warn(outcome.pop("warning"))
+        if warning := outcome.pop("warning"):
+            messages.warn(f"{job.rate.name}: {warning}")
         rows.append(outcome)
         messages.say(
             f"wrote {job.output}: level {outcome['level']:.4f} DN/s, "
