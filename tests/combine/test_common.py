@@ -26,7 +26,8 @@ def members_of(place, *, faint=0.0, own=0.0, maps=None, spread=0.0):
     for number, level in enumerate(LEVELS):
         sci = np.full(SHAPE, level)
         exposure = small.masked_exposure(place, f"jw{number}_rate.fits", sci, 0.01, level=level)
-        flux = np.zeros(exposure.bins_shape, dtype=np.float32) + level * faint
+        common = np.broadcast_to(faint, len(LEVELS))[number]
+        flux = np.zeros(exposure.bins_shape, dtype=np.float32) + level * common
         flux[rng.random(flux.shape) < 0.1] += 0.05 * level  # traces of single sources
         flux[rng.random(flux.shape) < 0.1] = np.nan
         columns = exposure.bins_shape[1]
@@ -52,6 +53,16 @@ def test_faint_flux_that_all_have_is_common_and_that_of_single_sources_is_not(pl
     without = common_to(members_of(place), SETTINGS)
     np.testing.assert_allclose(common.faint - without.faint, 0.004, atol=1e-5)
     assert common.faint.shape == members[0].bins_shape
+
+
+@pytest.mark.parametrize(("number", "with_halo", "common"), [(3, 2, 0), (3, 3, 1), (5, 3, 1)])
+def test_halos_that_meet_by_chance_in_few_fields_are_not_common(place, number, with_halo, common):
+    """Exposures without a pointing are a field of their own each."""
+    halo = np.where(np.arange(len(LEVELS)) < with_halo, 0.02, 0)
+    found = common_to(members_of(place, faint=halo)[:number], SETTINGS)
+    without = common_to(members_of(place)[:number], SETTINGS)
+    np.testing.assert_allclose(found.faint - without.faint, 0.02 * common, atol=0.006)
+    assert np.mean(found.faint - without.faint) == pytest.approx(0.02 * common, abs=0.002)
 
 
 def test_stripes_that_all_have_are_common(place):

@@ -4,16 +4,18 @@ Stripes, faint flux and light on large scales are measured against the backgroun
 contain its errors, the same ones in all exposures. To subtract these would hide them for ever.
 """
 
-import bottleneck as bn
 import numpy as np
 from scipy import ndimage
 
-from wfssbkg.combine import bins, extra_light, stripes
+from wfssbkg.combine import bins, extra_light, fields, stripes
 from wfssbkg.combine.dark_residual import DarkResidual
 from wfssbkg.combine.exposure import Common, Exposure
 from wfssbkg.config import Combine
 from wfssbkg.files import refined_exposure
 
+# Fields that have to have faint flux in the same place for it to be common to them: where they are
+# few, the halos of two galaxies may meet by chance.
+_FEWEST = 3
 _FAINT_BOX = 32  # px; the faint flux of single sources is on smaller scales
 
 
@@ -51,7 +53,10 @@ def common_to(members: list[Exposure], settings: Combine) -> Common:
             )
         )
     faint, own, weight, maps, map_weights = (np.array(each) for each in zip(*read, strict=True))
-    faint = np.nan_to_num(bn.nanmedian(faint, axis=0))
+    number = len(fields.members([exposure.pointing for exposure in members]))
+    # The largest that so many fields have, or the median.
+    share = min(0.5, max(number - _FEWEST, 0) / max(number - 1, 1))
+    faint = np.nan_to_num(np.nanquantile(faint, share, axis=0))
     faint = ndimage.gaussian_filter(faint, 1, mode="nearest")
     light = extra_light.find(maps, map_weights, strong=settings.strong_extra_light)
     names = [exposure.name for exposure in members]
