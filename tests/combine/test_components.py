@@ -141,11 +141,10 @@ def test_boxes_where_nothing_is_known_tell_nothing():
     np.testing.assert_allclose(found.amplitudes[0], wanted, atol=0.004)
 
 
-@given(amplitude=st.floats(0, 1), seed=st.integers(0, 2**32 - 1), factor=st.floats(0.01, 100))
+@given(amplitude=st.floats(0, 1), seed=st.integers(0, 2**32 - 1), power=st.integers(-6, 6))
 @settings(max_examples=30)
-def test_the_amplitude_of_a_shape_is_never_negative_and_goes_with_the_light(
-    amplitude, seed, factor
-):
+def test_the_amplitude_of_a_shape_is_never_negative_and_goes_with_the_light(amplitude, seed, power):
+    factor = 2.0**power  # which rounds nothing: at a threshold a last bit decides
     rng = np.random.default_rng(seed)
     light = (amplitude * BAND + rng.normal(0, NOISE, SHAPE)).reshape(1, -1)
     variance = np.full(light.shape, NOISE**2)

@@ -219,16 +219,17 @@ def test_more_of_the_background_raises_the_level_by_as_much_and_leaves_the_same(
     assert np.mean(before.source != after.source) < 1e-3
 
 
-@given(factor=st.floats(0.01, 100), seed=st.integers(0, 50))
+@given(power=st.integers(-6, 6), seed=st.integers(0, 50))
 @settings(max_examples=8)
-def test_another_unit_changes_nothing_but_the_level(factor, seed):
+def test_another_unit_changes_nothing_but_the_level(power, seed):
+    factor = 2.0**power  # which rounds nothing: at a threshold a last bit decides
     seen = exposure(seed, band=0.05)
     scaled = seen._replace(
         value=seen.value * np.float32(factor), noise=seen.noise * np.float32(factor)
     )
     before, after = fit(seen, WITH_BAND), fit(scaled, WITH_BAND)
-    assert after.level / factor == pytest.approx(before.level, rel=5e-4)
-    np.testing.assert_allclose(after.amplitudes, before.amplitudes, atol=2e-3)
+    assert after.level / factor == pytest.approx(before.level, rel=1e-6)
+    np.testing.assert_allclose(after.amplitudes, before.amplitudes, atol=1e-6)
 
 
 def test_the_dark_residual_is_no_part_of_the_level(ordinary):
