@@ -72,6 +72,11 @@ def expand(image: np.ndarray, *, along_x: bool) -> np.ndarray:
     return repeated(image, pixels(along_x=along_x))
 
 
+def turned(image: np.ndarray, along_x: bool) -> np.ndarray:
+    """Bins with the dispersion along the second axis; or back."""
+    return np.ascontiguousarray(image if along_x else image.T)
+
+
 def box(side: int, *, along_x: bool) -> tuple[int, int]:
     """Height and width of a square of `side` px, in bins."""
     return (side, side // SIZE) if along_x else (side // SIZE, side)

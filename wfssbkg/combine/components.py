@@ -17,7 +17,7 @@ _MOST = 3
 _ROUNDS, _INNER = 6, 4
 # Sigma from a fit beyond which a box is left out: what else there is is light.
 _ABOVE, _BELOW = 2.0, 4.0
-_UNLIKE = 0.1  # bands of scattered light move and widen a little from exposure to exposure
+UNLIKE = 0.1  # bands of scattered light move and widen a little from exposure to exposure
 _BRIGHT = 0.3  # of the brightest box: where the amplitude of a shape shows best
 _HEAVY = 3.0  # sigma from which on a residual counts less than by its square
 # What a component has to take away from the residuals of fields that did not help to find it, in
@@ -162,7 +162,7 @@ def _alternately(light: np.ndarray, variance: np.ndarray, shape: np.ndarray) -> 
 
 
 def amplitudes_of(
-    light: np.ndarray, variance: np.ndarray, shape: np.ndarray, *, unlike: float = _UNLIKE
+    light: np.ndarray, variance: np.ndarray, shape: np.ndarray, *, unlike: float = UNLIKE
 ) -> tuple[np.ndarray, np.ndarray]:
     """
     How much of a shape each exposure has, without boxes that have other light.

@@ -98,13 +98,13 @@ def refine_field(
         found = examined.refinement
         left = examined.residual + examined.large_scale - faint
         difference, weight = extra_light.map_of(left, examined.weight, box)
-        found.difference = _turned(difference / found.level, exposure.along_x)
-        found.weight = _turned(weight * found.level**2, exposure.along_x)
+        found.difference = bins.turned(difference / found.level, exposure.along_x)
+        found.weight = bins.turned(weight * found.level**2, exposure.along_x)
         faint = np.where(examined.source, np.float32(np.nan), faint)
         refined_exposure.write(
             exposure.next_refined,
             Refined(
-                _turned(faint, exposure.along_x),
+                bins.turned(faint, exposure.along_x),
                 examined.stripes,
                 examined.information,
                 found.difference,
@@ -168,7 +168,7 @@ def _examine(
     residual -= stripes.as_image(found, len(residual))
 
     residual, weight, smooth = (
-        _turned(image, exposure.along_x) for image in (residual, weight, smooth)
+        bins.turned(image, exposure.along_x) for image in (residual, weight, smooth)
     )
     source, numbers = traces.find(
         residual,
@@ -196,11 +196,6 @@ def _minus(
     residual = value - np.float32(level) * background
     known = np.isfinite(residual) & (weight > 0)
     return np.where(known, residual, np.float32(0)), np.where(known, weight, np.float32(0))
-
-
-def _turned(image: np.ndarray, along_x: bool) -> np.ndarray:
-    """Bins with the dispersion along the second axis; or back."""
-    return np.ascontiguousarray(image if along_x else image.T)
 
 
 def fluxes_to_count(members: list[Exposure], settings: Combine) -> np.ndarray:

@@ -152,7 +152,6 @@ def model(
     image = background.image[part]
     if not background.flat_is_out:
         image = pipeline.without_flat(image, exposure, context=context)
-        image = np.where(np.isfinite(image), image, np.float32(0))
     found = background.components if light else Components.none()
     whole = background.image.shape
     scattered = np.array([each[part] for each in shapes(found.maps, whole)]).reshape(-1, *size)

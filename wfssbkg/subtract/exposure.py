@@ -106,7 +106,8 @@ def subtract(job: Job, config: Config, noted: Mapping[str, Any]) -> dict[str, An
         direct=combination.direct,
         minimum_sky=settings.minimum_sky,
     )
-    row = subtracted_exposure.row(job.rate, job.output, job.background, fitted_cards(fitted, model))
+    cards = fitted_cards(fitted, model)
+    row = subtracted_exposure.row(job.rate, job.output, job.background, cards)
     row["warning"] = "; ".join(filter(None, (warning, fitted.relaxed)))
     if job.mask_only:
         row["sky_fraction"] = float(fitted.free.mean())
@@ -124,8 +125,7 @@ def subtract(job: Job, config: Config, noted: Mapping[str, Any]) -> dict[str, An
         f"Sky subtracted by WFSSBackgrounds with {printable(job.background.name)},",
         f"{fitted.fraction:.1%} of the pixels taken for sky. {fitted.relaxed}",
     ]
-    cards = stamp | fitted_cards(fitted, model)
-    subtracted_exposure.write(job.output, job.rate, in_rate, cards, history)
+    subtracted_exposure.write(job.output, job.rate, in_rate, stamp | cards, history)
     if job.plots:
         mask = bad | fitted.source
         picture.write(layout.subtraction_picture(job.output), exposure.sci, mask, image)

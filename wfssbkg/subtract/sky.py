@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from wfssbkg.combine import bins, components, extra_light, stripes, traces
-from wfssbkg.combine.stripes import amplifier_sums
 from wfssbkg.config import Combine
 from wfssbkg.detector import inner_pixels
 from wfssbkg.errors import StepError
@@ -236,13 +235,13 @@ def _search(
     own -= np.float32((own * information).sum() / max(information.sum(), 1e-30))
     left = np.where(data.weight > 0, left - stripes.as_image(own, len(left)), np.float32(0))
     found, _ = traces.find(
-        *(_turned(image, data.along_x) for image in (left, data.weight)),
+        *(bins.turned(image, data.along_x) for image in (left, data.weight)),
         scales=scales,
         threshold=settings.trace_threshold,
         depth=settings.trace_depth,
         fluxes=np.empty(0),
     )
-    return _turned(found, data.along_x), own
+    return bins.turned(found, data.along_x), own
 
 
 def _without_faint_traces(
@@ -259,8 +258,10 @@ def _without_faint_traces(
     significance = np.zeros(left.shape, dtype=np.float32)
     for half in (even, ~even):
         others = np.where(half, 0, counts)
-        mean, sigma = traces.average(*(_turned(image, along_x) for image in (left, others)), scale)
-        mean, sigma = (_turned(image, along_x) for image in (mean, sigma))
+        mean, sigma = traces.average(
+            *(bins.turned(image, along_x) for image in (left, others)), scale
+        )
+        mean, sigma = (bins.turned(image, along_x) for image in (mean, sigma))
         significance = np.where(half & (counts > 0), mean / sigma, significance)
     low = significance[significance < 0]
     wide = np.sqrt(np.median(low**2) / MEDIAN_SQUARE) if low.size else 1.0
@@ -269,7 +270,9 @@ def _without_faint_traces(
 
 def _error_of_flicker_noise(left: np.ndarray, weight: np.ndarray) -> float:
     """The error of a level by 1/f noise, from the means of the amplifiers, DN/s."""
-    total, information = (amplifier_sums(image).sum(axis=1) for image in (left * weight, weight))
+    total, information = (
+        stripes.amplifier_sums(image).sum(axis=1) for image in (left * weight, weight)
+    )
     means = total[information > 0] / information[information > 0]
     return float(np.std(means) / np.sqrt(max(len(means), 1)))
 
@@ -296,8 +299,9 @@ def _fit_parts(
     for _ in range(_ROUNDS if len(parts) > 1 else 1):
         for k, part in enumerate(parts):
             others = np.tensordot(values, parts, 1) - values[k] * part
+            unlike = components.UNLIKE if k else 0.0  # scattered light, but not the background
             fitted, counts = components.amplitudes_of(
-                (y - others)[np.newaxis], variance, part, **{"unlike": 0.0} if k == 0 else {}
+                (y - others)[np.newaxis], variance, part, unlike=unlike
             )
             information = (counts * part**2).sum()
             if not information > 0:
@@ -315,7 +319,7 @@ def _fit_parts(
 def _fit_to_darkest_lines(data: _Bins, found: Sky) -> Sky:
     """The sky in the lines along the dispersion that have least light, if these agree."""
     value, weight, background = (
-        _turned(image, data.along_x) for image in (data.value, data.weight, data.parts[0])
+        bins.turned(image, data.along_x) for image in (data.value, data.weight, data.parts[0])
     )
     information = (weight * background**2).sum(axis=1, dtype=np.float64)
     whole = information > 0.5 * np.median(information[information > 0])
@@ -339,16 +343,11 @@ def _fit_to_darkest_lines(data: _Bins, found: Sky) -> Sky:
         level_error=float(spread),
         amplitudes=np.zeros_like(found.amplitudes),
         errors=np.zeros_like(found.errors),
-        source=_turned(source, data.along_x),
-        free=~_turned(source, data.along_x),
+        source=bins.turned(source, data.along_x),
+        free=~bins.turned(source, data.along_x),
         fraction=len(darkest) / len(value),
         relaxed="fitted to the darkest lines along the dispersion",
     )
-
-
-def _turned(image: np.ndarray, along_x: bool) -> np.ndarray:
-    """Bins with the dispersion along the second axis; or back."""
-    return np.ascontiguousarray(image if along_x else image.T)
 
 
 def shapes(maps: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
