@@ -21,7 +21,7 @@ UNLIKE = 0.1  # bands of scattered light move and widen a little from exposure t
 _BRIGHT = 0.3  # of the brightest box: where the amplitude of a shape shows best
 _HEAVY = 3.0  # sigma from which on a residual counts less than by its square
 # What a component has to take away from the residuals of fields that did not help to find it, in
-# all and in some of them. On archives without scattered light it is at most 0.01 (docs/method.md).
+# all and in some of them.
 _GAIN, _FIELDS = 0.02, 2
 # Of the fields, left out one after the other, and that a shape is looked for in, the brightest: for
 # the time that it takes.

@@ -14,9 +14,9 @@ from wfssbkg.smoothing import MEDIAN_SQUARE
 _SEARCHES = 3  # for sources, each with the sky that the one before left
 _ROUNDS = 4
 # Sigma of the mean over a trace beyond which a bin is not taken for sky: traces too faint to find
-# raise a level by up to 0.5 % of a dark sky (docs/method.md). Symmetric, so that noise does not.
+# raise a level. Symmetric, so that noise does not.
 _FREE = 1.0
-# Of what these change the level by, as it turned out on simulated exposures (docs/method.md).
+# Of what these change the level by, as it turned out on simulated exposures.
 _UNSURE = 0.3
 # How many times brighter sources have to be to be masked, one after the other, until enough of the
 # sky is left.
