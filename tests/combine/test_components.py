@@ -159,7 +159,7 @@ def test_the_amplitude_of_a_shape_is_never_negative_and_goes_with_the_light(ampl
 def test_exposures_with_a_band_give_a_background_with_that_component(tmp_path):
     """Its amplitudes are large in the fields that have the band, and only there."""
     mirror = sky.mirror()
-    seen = sky.exposures(np.random.default_rng(8), mirror, extra=0.05)
+    seen = sky.exposures(np.random.default_rng(8), mirror, extra=0.05, fields=9)
     made = sky.combined(tmp_path, seen, refinements=2)
     found = made.background.components
     y, x = np.indices(mirror.shape) / len(mirror)

@@ -128,16 +128,16 @@ def _mean_of_pixels(
 def _without_outliers(value: np.ndarray, weight: np.ndarray, clip_sigma: float) -> np.ndarray:
     """The weights, 1/noise, in (n, pixels) arrays; 0 for an outlier."""
     inverse = weight**2
-    off = value - _weighted_median(value, weight)
+    off = value - weighted_quantile(value, weight, 0.5)
     outlier = off**2 * inverse > clip_sigma**2 * (1 + np.pi / 2 * inverse / inverse.sum(axis=0))
     return np.where(outlier, 0, weight)
 
 
-def _weighted_median(value: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The value in each column of (n, pixels) arrays at which half of the weights is reached."""
+def weighted_quantile(value: np.ndarray, weight: np.ndarray, share: float) -> np.ndarray:
+    """The value along the first axis of (n, ...) arrays at which a share of weights is reached."""
     order = np.argsort(np.where(weight > 0, value, np.inf), axis=0)
     reached = np.cumsum(np.take_along_axis(weight, order, axis=0), axis=0)
-    first = np.argmax(reached >= 0.5 * reached[-1], axis=0)
+    first = np.argmax(reached >= share * reached[-1], axis=0)
     return np.take_along_axis(value, np.take_along_axis(order, first[np.newaxis], 0), 0)[0]
 
 

@@ -15,7 +15,7 @@ from wfssbkg.combine import (
     dark_residual,
     extra_light,
     fields,
-    halves,
+    jackknife,
     refinement,
     selection,
     stack,
@@ -248,7 +248,7 @@ def combine_exposures(
     light = Components.none()
     if common is not None:
         dark, light = common.dark, _components(members, settings)
-        systematic = halves.difference_of_halves(workers, settings, members)
+        systematic = jackknife.systematic_error(workers, settings, members)
     sci, err, number, bad, pointings, information = stack.combine_all(
         workers, settings, members, common
     )

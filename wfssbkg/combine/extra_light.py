@@ -14,7 +14,7 @@ import bottleneck as bn
 import numpy as np
 from scipy import ndimage
 
-from wfssbkg.combine import bins
+from wfssbkg.combine import average, bins
 from wfssbkg.detector import AMPLIFIERS, amplifier_of
 from wfssbkg.smoothing import MEDIAN_SQUARE, gaussian_mean
 
@@ -256,7 +256,8 @@ def least_light(values: np.ndarray, variance: np.ndarray) -> np.ndarray:
         tenth of them may be lower still, by a fault of theirs: they do not count.
     """
     weight = 1 / variance
-    mean = np.quantile(values, 0.25, axis=0)
+    # By weights, since among exposures of unequal depth the lowest values are mostly noise.
+    mean = average.weighted_quantile(values, np.sqrt(weight), 0.25)
     lowest = np.quantile(values, _FAULTY, axis=0, method="higher")
     sound = values - lowest > -_SURE * np.sqrt(variance)
     for _ in range(_ROUNDS):

@@ -58,14 +58,16 @@ def shared(stripes: np.ndarray, weight: np.ndarray) -> np.ndarray:
     (4, nx) float32 array
         The weighted mean, without those more than 3 sigma from it; sigma is that of the exposure.
     """
-    weight = weight.astype(np.float64)
-    kept = weight
+    noise2 = np.divide(1, weight, out=np.full(weight.shape, np.inf), where=weight > 0)
+    typical = np.median(noise2, axis=(1, 2), keepdims=True)
+    kept = weight.astype(np.float64)
     for _ in range(4):
         total = kept.sum(axis=0)
         mean = (kept * stripes).sum(axis=0) / np.where(total > 0, total, 1)
         deviation = np.abs(stripes - mean)
         sigma = NORMAL_MAD * np.median(deviation, axis=(1, 2), keepdims=True)
-        kept = np.where(deviation <= 3 * sigma, weight, 0)
+        of_stripes = np.maximum(sigma**2 - typical, 0)
+        kept = np.where(deviation <= 3 * sigma, 1 / (noise2 + of_stripes), 0)
     return mean.astype(np.float32)
 
 

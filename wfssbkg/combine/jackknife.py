@@ -1,4 +1,4 @@
-"""The error that sources leave in a background, told from two halves of its fields."""
+"""The error that sources leave in a background, told from backgrounds without some fields."""
 
 import numpy as np
 from astropy.stats import mad_std
@@ -10,12 +10,12 @@ from wfssbkg.config import Combine
 from wfssbkg.run.parallel import Workers
 from wfssbkg.smoothing import gaussian_mean
 
+_PARTS = 5  # of the fields; more cost more time
 
-def difference_of_halves(workers: Workers, settings: Combine, members: list[Exposure]) -> float:
+
+def systematic_error(workers: Workers, settings: Combine, members: list[Exposure]) -> float:
     """
     The error that sources leave in the background, beyond the noise.
-
-    It is measured in the difference of the backgrounds of two halves of the fields.
 
     Parameters
     ----------
@@ -25,29 +25,36 @@ def difference_of_halves(workers: Workers, settings: Combine, members: list[Expo
     Returns
     -------
     float
-        In units of the level; 0 if there are no two halves.
+        In units of the level; 0 if there are no two parts.
+
+    Notes
+    -----
+    The fields are shared out among n parts. The error of the background is sqrt(n - 1) times the
+    deviation of a background without one part from their mean (Tukey's jackknife). The median of
+    the parts counts: a field that has light which no other has deviates much more.
     """
     groups = fields.units([exposure.pointing for exposure in members])
     information = np.array([(exposure.level / exposure.noise) ** 2 for exposure in members])
-    halves = fields.share_out(groups, information, 2)
-    if not all(halves):
+    parts = fields.share_out(groups, information, min(_PARTS, len(groups)))
+    if len(parts) < 2:
         return 0.0
-    (one, one_err, *_), (other, other_err, *_) = (
+    without = [[each for k, each in enumerate(members) if k not in part] for part in parts]
+    made = [
         stack.combine_all(
             workers,
             settings,
-            some := [members[k] for k in half],
+            some,
             common_to(some, settings),
             binned=True,
-            description="halves",
-        )
-        for half in halves
-    )
+            description=f"without part {number} of the fields",
+        )[:2]
+        for number, some in enumerate(without, 1)
+    ]
+    sci, err = np.array(made).swapaxes(0, 1)
+    deviation = np.sqrt(len(parts) - 1) * (sci - sci.mean(axis=0))
+    noise = np.sqrt((len(parts) - 1) / np.sum(1 / err**2, axis=0))
     widths = (bins.SIZE, 1) if members[0].along_x else (1, bins.SIZE)
-    beyond = excess(one - other, np.hypot(one_err, other_err), widths)
-    # The difference has the errors of both halves, the mean that of both together.
-    weights = [information[half].sum() for half in halves]
-    return beyond * float(np.sqrt(weights[0] * weights[1]) / sum(weights))
+    return float(np.median([excess(each, noise, widths) for each in deviation]))
 
 
 def excess(image: np.ndarray, err: np.ndarray, widths: tuple[float, float]) -> float:
