@@ -61,13 +61,16 @@ def compare_background(run: Run, folder: Folder) -> None:
 
 def score(run: Run, folder: Folder, found: Comparison) -> None:
     """Score the background, and those without each part of the fields, on the exposures."""
-    workers, config, inputs = run.workers, run.config, found.background.inputs
-    combined = cross_validation.combined_exposures(config, folder, inputs)
+    workers, config, whole = run.workers, run.config, found.background
+    combined = cross_validation.combined_exposures(config, folder, whole.inputs)
     comparison.note_limits(found, combined, config)
     for number, part in enumerate(combined.parts):
-        without = cross_validation.combine_without(workers, config.combine, combined, part, inputs)
+        without = cross_validation.combine_without(workers, config.combine, combined, part, whole)
         finished = finish.finish(workers, config.finalize, without)
-        comparison_file.write_image(cross_validation.file_without(folder, number), finished.sci)
+        path = cross_validation.file_without(folder, number)
+        comparison_file.write_background(
+            path, finished.sci, dark=whole.dark[0], light=finished.components
+        )
     cross_validation.score(workers, config, found, combined)
 
 

@@ -27,12 +27,13 @@ from demo import run as runner
 from wfssbkg import config
 from wfssbkg.combine import background, fields, refinement, stack
 from wfssbkg.combine.exposure import Common, Exposure, measure
+from wfssbkg.combine.sky import Model
 from wfssbkg.compare import comparison, cross_validation, residual
 from wfssbkg.compare.cross_validation import CombinedExposures
 from wfssbkg.detector import science_pixels
 from wfssbkg.files import flicker_noise, lock
-from wfssbkg.files.combined_background import Background
-from wfssbkg.files.comparison_file import OUT, Comparison, write_image
+from wfssbkg.files.combined_background import Background, Components
+from wfssbkg.files.comparison_file import OUT, Comparison, write_background
 from wfssbkg.finalize import finish
 from wfssbkg.layout import Folder
 from wfssbkg.run import command_line, messages
@@ -80,9 +81,11 @@ def compared(
         combined = cross_validation.combined_exposures(settings, folder, inputs)
         comparison.note_limits(found, combined, settings)
         for number, part in enumerate(combined.parts):
-            rest = cross_validation.combine_without(workers, combine, combined, part, inputs)
+            rest = cross_validation.combine_without(
+                workers, combine, combined, part, found.background
+            )
             finished = finish.finish(workers, settings.finalize, rest)
-            write_image(cross_validation.file_without(folder, number), finished.sci)
+            write_background(cross_validation.file_without(folder, number), finished.sci)
         cross_validation.score(workers, settings, found, combined, others)
         return found
 
@@ -140,16 +143,16 @@ def repeated_part(
     kept = [exposure.name for exposure in combined.members if exposure.name not in left]
     backgrounds = {OUT: cross_validation.file_without(place, 0)}
     sky, finished = refined_without(workers, settings, place, kept, inputs)
-    write_image(backgrounds[OUT], finished)
+    write_background(backgrounds[OUT], finished)
     own = refined_against(settings, place, left, sky)
     rms = [
-        cross_validation.measure_exposure(exposure, backgrounds, settings.compare, True)[0][OUT].rms
+        cross_validation.measure_exposure(exposure, backgrounds, settings, True)[0][OUT].rms
         for exposure in own.members
     ]
     everything = list(range(len(part)))
     mean, noise = cross_validation.mean_of_part(workers, settings.combine, own, everything)
-    images = {OUT: finished}
-    scores, _ = residual.scores_of(mean, noise, np.isfinite(mean), images, settings.compare)
+    models = {OUT: Model.of(finished, 0.0, Components.none())}
+    scores, _ = residual.scores_of(mean, noise, np.isfinite(mean), models, settings)
     return rms, scores[OUT].rms
 
 

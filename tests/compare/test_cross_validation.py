@@ -5,7 +5,7 @@ import pytest
 from astropy.io import fits
 
 from benchmarks import crossvalidation as benchmark
-from tests import small
+from tests import sky, small
 from tests.compare.test_comparison import copied, in_process
 from tests.conftest import NAMES
 from wfssbkg.combine import bins
@@ -16,7 +16,7 @@ from wfssbkg.config import read
 from wfssbkg.detector import science_pixels
 from wfssbkg.files import masked_exposure
 from wfssbkg.files.combined_background import Background
-from wfssbkg.files.comparison_file import IN, Comparison
+from wfssbkg.files.comparison_file import IN, OUT, SCATTERED, Comparison, write_background
 
 NAME = "jw01_rate.fits"
 SHAPE = (64, 96)
@@ -80,3 +80,24 @@ def test_cross_validation_agrees_with_the_truth(archive, finished, tmp_path, mon
     for name in ("an exposure", "mean of exposures"):
         measured, predicted, _ = rows[name]
         assert measured == pytest.approx(predicted, rel=benchmark.TOLERANCE)
+
+
+def test_scattered_light_is_subtracted_from_exposures_that_have_it(tmp_path):
+    """As subtractBackgrounds.py would, with a background that was made without them."""
+    seen = sky.exposures(np.random.default_rng(8), sky.mirror(), fields=9, dithers=2, extra=0.05)
+    made = sky.combined(tmp_path, seen, refinements=2)
+    part = [k for k, member in enumerate(made.members) if member.name[2] in "01"]
+    combined = CombinedExposures(made.members, True, [part])
+    config = small.settings(combine=sky.SETTINGS)
+    without = cross_validation.combine_without(
+        small.WORKERS, config.combine, combined, part, made.background
+    )
+    path = tmp_path / "without.fits"
+    write_background(path, without.sci, light=without.components)
+    for k in part:
+        exposure = made.members[k]
+        scores, _ = cross_validation.measure_exposure(exposure, {OUT: path}, config, True)
+        if exposure.name.startswith("jw0"):  # of a field that has it
+            assert scores[SCATTERED].rms < 0.8 * scores[OUT].rms
+        else:
+            assert scores[SCATTERED].rms == pytest.approx(scores[OUT].rms, rel=0.05)

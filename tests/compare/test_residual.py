@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from tests import small
+from wfssbkg.combine.sky import Model
 from wfssbkg.compare import residual
+from wfssbkg.files.combined_background import Components
 
 SETTINGS = small.DEFAULTS.compare
 
@@ -26,7 +28,8 @@ def test_a_mean_leaves_the_error_and_its_noise():
     wrong = sky * (1 + 0.004 * np.sin(y / 20))
     mean, noise = sky + rng.normal(0, 0.07, sky.shape), np.full_like(sky, 0.07)
     counts = np.isfinite(mean)
-    found, _ = residual.scores_of(mean, noise, counts, {"wrong": wrong}, SETTINGS)
+    model = Model.of(wrong, 0.0, Components.none())
+    found, _ = residual.scores_of(mean, noise, counts, {"wrong": model}, small.DEFAULTS)
     error = residual.smoothed((100 * (sky - wrong)).astype(np.float32), SETTINGS)
     error = residual.root_mean_square(error - error.mean())
     of_noise = 100 * 0.07 / (2 * np.sqrt(np.pi) * SETTINGS.smoothing)

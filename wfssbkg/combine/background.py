@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from astropy.table import Table
@@ -247,7 +247,7 @@ def combine_exposures(
     settings, systematic, dark = config.combine, 0.0, DarkResidual()
     light = Components.none()
     if common is not None:
-        dark, light = common.dark, _components(members, settings)
+        dark, light = common.dark, scattered_light(members, settings, settings.components)
         systematic = jackknife.systematic_error(workers, settings, members)
     sci, err, number, bad, pointings, information = stack.combine_all(
         workers, settings, members, common
@@ -260,8 +260,19 @@ def combine_exposures(
     return Background(sci, err, number, bad, pointings, table, systematic, dark, light)
 
 
-def _components(members: list[Exposure], settings: Combine) -> Components:
-    """The light that exposures of several fields share."""
+def scattered_light(
+    members: list[Exposure], settings: Combine, number: int | Literal["auto"]
+) -> Components:
+    """
+    The light that exposures of several fields share, and that is not the sky.
+
+    Parameters
+    ----------
+    members, settings
+        As for `wfssbkg.combine.common.common_to`.
+    number : int or 'auto'
+        As for `wfssbkg.combine.components.find`.
+    """
     read = [refined_exposure.read(exposure.refined, slice(0, 0)) for exposure in members]
     maps, weights = (
         np.array([getattr(each, name) for each in read])
@@ -269,4 +280,4 @@ def _components(members: list[Exposure], settings: Combine) -> Components:
     )
     found = extra_light.find(maps, weights, strong=settings.strong_extra_light)
     groups = fields.members([exposure.pointing for exposure in members])
-    return components.find(found.light, found.variance, groups, settings.components)
+    return components.find(found.light, found.variance, groups, number)

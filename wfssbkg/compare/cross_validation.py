@@ -8,16 +8,25 @@ import bottleneck as bn
 import numpy as np
 from astropy.table import Table
 
-from wfssbkg.combine import bins, fields, stack
+from wfssbkg.combine import background, bins, fields, stack
 from wfssbkg.combine.common import common_to
 from wfssbkg.combine.exposure import Exposure
+from wfssbkg.combine.sky import Model
 from wfssbkg.compare import residual
-from wfssbkg.config import Combine, Compare, Config
+from wfssbkg.config import Combine, Config
 from wfssbkg.detector import science_pixels
 from wfssbkg.errors import StepError
 from wfssbkg.files import comparison_file, exposure_table, masked_exposure, refined_exposure
-from wfssbkg.files.combined_background import Background
-from wfssbkg.files.comparison_file import IN, OFFICIAL, OUT, Comparison, Picture, Score
+from wfssbkg.files.combined_background import Background, Components
+from wfssbkg.files.comparison_file import (
+    IN,
+    OFFICIAL,
+    OUT,
+    SCATTERED,
+    Comparison,
+    Picture,
+    Score,
+)
 from wfssbkg.layout import Folder
 from wfssbkg.run.parallel import Workers
 
@@ -83,7 +92,11 @@ def combined_exposures(config: Config, folder: Folder, table: Table) -> Combined
 
 
 def combine_without(
-    workers: Workers, settings: Combine, combined: CombinedExposures, part: list[int], table: Table
+    workers: Workers,
+    settings: Combine,
+    combined: CombinedExposures,
+    part: list[int],
+    whole: Background,
 ) -> Background:
     """
     The combined background without some exposures: what the refinement found is used again.
@@ -95,8 +108,8 @@ def combine_without(
     combined : `CombinedExposures`
     part : list of int
         Numbers of the exposures to leave out.
-    table : `~astropy.table.Table`
-        The exposure table.
+    whole : `~wfssbkg.files.combined_background.Background`
+        That of all of them. As many kinds of scattered light are looked for as it has.
 
     Returns
     -------
@@ -106,7 +119,10 @@ def combine_without(
     members = [each for number, each in enumerate(combined.members) if number not in part]
     common = common_to(members, settings) if combined.refined else None
     *images, _ = stack.combine_all(workers, settings, members, common)
-    return Background(*images, table)
+    light, number = Components.none(), len(whole.components.maps)
+    if number and combined.refined:
+        light = background.scattered_light(members, settings, number)
+    return Background(*images, whole.inputs, dark=whole.dark, components=light)
 
 
 def mean_of_part(
@@ -180,20 +196,25 @@ def score(
     images = {IN: comparison.background.sci, OFFICIAL: comparison.official} | dict(others or {})
     shared = {name: folder.working(f"{name}.fits") for name in images if images[name] is not None}
     for name, path in shared.items():
-        comparison_file.write_image(path, images[name])
+        dark = comparison.background.dark[0] if name == IN else 0.0
+        comparison_file.write_background(path, images[name], dark=dark)
     files = [dict(shared) for _ in combined.members]
     for number, part in enumerate(combined.parts):
         for k in part:
             files[k][OUT] = file_without(folder, number)
-    of_exposures = _score_exposures(workers, config.compare, comparison, combined, files)
+    of_exposures = _score_exposures(workers, config, comparison, combined, files)
     of_means = []
     everything = list(range(len(combined.members)))
     for part in combined.parts or ([everything] if everything else []):
         mean, noise = mean_of_part(workers, config.combine, combined, part)
-        images = {name: comparison_file.read_image(path) for name, path in files[part[0]].items()}
-        of_mean, _ = residual.scores_of(mean, noise, np.isfinite(mean), images, config.compare)
+        # Only the sky itself is left in their mean.
+        models = {
+            name: Model.of(model.background, 0.0, Components.none())
+            for name, model in _models(files[part[0]]).items()
+        }
+        of_mean, _ = residual.scores_of(mean, noise, np.isfinite(mean), models, config)
         of_means.append(of_mean)
-    for name in (*shared, OUT):
+    for name in (*shared, OUT, SCATTERED):
         known = [each[name] for each in of_exposures if name in each]
         if fit := [each for each in known if np.isfinite(each.rms)]:
             scores[name] = Score(
@@ -213,7 +234,7 @@ def score(
 
 def _score_exposures(
     workers: Workers,
-    settings: Compare,
+    config: Config,
     comparison: Comparison,
     combined: CombinedExposures,
     files: list[dict[str, Path]],
@@ -225,7 +246,7 @@ def _score_exposures(
     exposures = combined.members + rejected
     files = files + [{IN: folder.working(f"{IN}.fits")} for _ in rejected]
     jobs = [
-        (exposure, backgrounds, settings, combined.refined and exposure.refined.exists())
+        (exposure, backgrounds, config, combined.refined and exposure.refined.exists())
         for exposure, backgrounds in zip(exposures, files, strict=True)
     ]
     scores, pictures = {}, {}
@@ -247,7 +268,7 @@ def _score_exposures(
 
 
 def measure_exposure(
-    exposure: Exposure, backgrounds: dict[str, Path], settings: Compare, refined: bool
+    exposure: Exposure, backgrounds: dict[str, Path], config: Config, refined: bool
 ) -> tuple[dict[str, Score], Picture]:
     """
     What backgrounds leave of an exposure, from files; errors as where these are read.
@@ -257,7 +278,7 @@ def measure_exposure(
     exposure : `~wfssbkg.combine.exposure.Exposure`
     backgrounds : dict
         Name to file.
-    settings : `~wfssbkg.config.Compare`
+    config : `~wfssbkg.config.Config`
     refined : bool
         Whether the sources are those of the refinement, or those of makeMask.py.
 
@@ -275,10 +296,21 @@ def measure_exposure(
         source = bits & np.uint8(masked_exposure.SOURCE) > 0
     science = science_pixels(sci.shape)
     unusable = (bits & np.uint8(masked_exposure.BAD) > 0) | ~(err > 0) | ~science
-    images = {name: comparison_file.read_image(path) for name, path in backgrounds.items()}
-    scores, left = residual.scores_of(sci, err, ~(unusable | source), images, settings)
+    models = _models(backgrounds)
+    scores, left = residual.scores_of(sci, err, ~(unusable | source), models, config)
     side = -(-max(sci.shape) // PICTURE)
     small = residual.box_means(np.where(unusable, np.nan, left), side)
     masked = residual.box_means(np.where(science, unusable | source, np.nan), side)
     rms = (scores.get(OUT) or scores[IN]).rms
     return scores, Picture(small.astype(np.float32), masked.astype(np.float32), rms)
+
+
+def _models(backgrounds: Mapping[str, Path]) -> dict[str, Model]:
+    """What the sky of an exposure may be made of, by name; with scattered light it is another."""
+    models = {}
+    for name, path in backgrounds.items():
+        image, dark, light = comparison_file.read_background(path)
+        models[name] = Model.of(image, dark, Components.none())
+        if name == OUT and len(light.maps):
+            models[SCATTERED] = Model.of(image, dark, light)
+    return models

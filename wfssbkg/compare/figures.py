@@ -7,7 +7,7 @@ import numpy as np
 from astropy.table import Table
 
 from wfssbkg.files import reference_file
-from wfssbkg.files.comparison_file import IN, OFFICIAL, OUT, Comparison, Score
+from wfssbkg.files.comparison_file import IN, OFFICIAL, OUT, SCATTERED, Comparison, Score
 
 PERCENTILES = (0, 5, 50, 95, 100)  # of the residual profiles
 
@@ -23,7 +23,7 @@ def figures(score: Score) -> dict[str, float]:
 
 
 def table(comparisons: list[Comparison]) -> Table:
-    """The figures of all scores: a row each, of 'combination' and 'scored': in, out, official."""
+    """The figures of all scores: a row each, of 'combination' and 'scored', the score's name."""
     rows = [
         {"combination": str(comparison.folder.combination), "scored": name} | figures(score)
         for comparison in comparisons
@@ -47,11 +47,14 @@ def keywords(scores: Mapping[str, Score]) -> dict[str, tuple[float, str]]:
     Returns
     -------
     dict
-        Keyword to value and comment: XI... 'in', XV... 'out', cross-validated.
+        Keyword to value and comment: XI... 'in', XV... 'out', cross-validated, XC... 'scattered'.
     """
     cards = {}
     for start, scored, words in zip(
-        reference_file.FIGURES, (IN, OUT), ("own exposures", "left-out exposures"), strict=True
+        reference_file.FIGURES,
+        (IN, OUT, SCATTERED),
+        ("own exposures", "left-out exposures", "the same, with scattered light"),
+        strict=True,
     ):
         for name, value in figures(scores[scored]).items() if scored in scores else ():
             short = name.upper().replace("MEAN_RMS", "MEAN").replace("COLUMN", "COL")
@@ -66,6 +69,8 @@ def sentences(comparison: Comparison) -> list[str]:
     beginnings = {
         IN: "On the exposures it was made of, the background leaves",
         OUT: "On exposures it was made without, it leaves",
+        SCATTERED: "With their scattered light subtracted as well, as subtractBackgrounds.py does, "
+        "they leave",
         OFFICIAL: f"On all of these exposures, {comparison.official_name} leaves",
     }
     return [

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import bottleneck as bn
 import numpy as np
 
-from wfssbkg.combine import bins, levels
-from wfssbkg.config import Compare
+from wfssbkg.combine import bins, sky
+from wfssbkg.combine.sky import Model
+from wfssbkg.config import Compare, Config
 from wfssbkg.errors import StepError
 from wfssbkg.files.comparison_file import Score
 from wfssbkg.smoothing import gaussian_mean
@@ -16,13 +17,14 @@ def scores_of(
     value: np.ndarray,
     noise: np.ndarray,
     counts: np.ndarray,
-    backgrounds: Mapping[str, np.ndarray],
-    settings: Compare,
+    models: Mapping[str, Model],
+    config: Config,
 ) -> tuple[dict[str, Score], np.ndarray]:
     """
     Subtract backgrounds from an image of the sky, each fitted to it, and measure what is left.
 
-    Nothing else is subtracted, no stripes and no faint flux: the user's exposure has them.
+    The fit is that of subtractBackgrounds.py. Nothing else is subtracted, no stripes and no faint
+    flux: the user's exposure has them.
 
     Parameters
     ----------
@@ -30,31 +32,34 @@ def scores_of(
         The image, e.g. a flat-fielded exposure in DN/s, and its noise.
     counts : (ny, nx) bool array
         The pixels that count: neither bad nor of a source.
-    backgrounds : mapping
-        Name to (ny, nx) float32 array. All are fitted to the same pixels.
-    settings : `~wfssbkg.config.Compare`
+    models : mapping
+        Name to `~wfssbkg.combine.sky.Model`. All are fitted to the same pixels.
+    config : `~wfssbkg.config.Config`
 
     Returns
     -------
     scores : dict
         By the background's name. NaN if it does not fit.
     left : (ny, nx) float32 array
-        What the first background leaves, everywhere; per cent of the sky.
+        What the first background leaves, everywhere; per cent of the sky. Its median is 0.
     """
-    counts = counts & (noise > 0)
-    counts &= np.all([np.isfinite(x) & (x != 0) for x in backgrounds.values()], axis=0)
-    y, sigma, known = (levels.subsample(image) for image in (value, noise, counts))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        weight = np.where(known, np.square(sigma, dtype=np.float64) ** -1, 0)
+    counts = counts & (noise > 0) & np.isfinite(value)
+    counts &= np.all([model.background != 0 for model in models.values()], axis=0)
     scores, everywhere = {}, []
-    for name, background in backgrounds.items():
+    for name, model in models.items():
         try:
-            level = levels.fit_level(y, weight, levels.subsample(background))
+            level, image = sky.fit_outside(
+                value, noise, counts, model, config.combine.structure_box
+            )
         except StepError:
-            level = np.nan
-        everywhere.append(np.float32(100) * (value / np.float32(level) - background))
-        left = np.where(counts, everywhere[-1], np.nan)
-        scores[name] = Score(root_mean_square(smoothed(left, settings)), *profiles(left))
+            level, image = np.nan, model.background
+        left = np.float32(100 / level) * (value - image)
+        # Light of sources too faint to find, which is everywhere, is no fault of a background.
+        left -= bn.nanmedian(np.where(counts, left, np.nan))
+        everywhere.append(left)
+        left = np.where(counts, left, np.nan)
+        score = Score(root_mean_square(smoothed(left, config.compare)), *profiles(left))
+        scores[name] = score
     return scores, everywhere[0]
 
 

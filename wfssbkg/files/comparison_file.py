@@ -12,14 +12,15 @@ from astropy.table import Table
 
 from wfssbkg import __version__
 from wfssbkg.files import fits_file, reference_file
-from wfssbkg.files.combined_background import Background
+from wfssbkg.files.combined_background import Background, Components
 from wfssbkg.layout import Folder
 
 SCRIPT = "compareBackgrounds.py"
 
-# On which exposures a background is scored: those it was made of, those it was made without; and
-# whose: that of the reference file in CRDS.
-IN, OUT, OFFICIAL = "in", "out", "official"
+# On which exposures a background is scored: those it was made of, those it was made without; the
+# latter with scattered light, which is found without them as well; and the background of the
+# reference file in CRDS.
+IN, OUT, SCATTERED, OFFICIAL = "in", "out", "scattered", "official"
 
 
 @dataclass
@@ -84,6 +85,7 @@ class Comparison:
         Its name; of direct images, 'a constant'; '' if there is none.
     scores : dict
         'in' and 'out', the new background on exposures it was made from, and on those it was not;
+        'scattered', as 'out', with the scattered light of each exposure subtracted as well;
         'official', the reference file (of direct images, a constant). Some may be missing.
     pictures : dict
         Name of the rate file to `Picture`; of all exposures that are masked, rejected ones too.
@@ -154,12 +156,18 @@ def _rows(hdu: fits.BinTableHDU) -> list[dict[str, Any]]:
     return [dict(zip(hdu.data.names, row, strict=True)) for row in hdu.data]
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Write a background for the workers, as float32."""
+def write_background(
+    path: Path, image: np.ndarray, *, dark: float = 0.0, light: Components | None = None
+) -> None:
+    """Write a background for the workers, with the dark residual and the light beside it."""
+    primary = fits.PrimaryHDU()
+    primary.header["DARKRES"] = dark
     image = fits.ImageHDU(np.asarray(image, dtype=np.float32), name="SCI")
-    fits_file.write(path, [fits.PrimaryHDU(), image])
+    fits_file.write(path, [primary, image, *(light.hdus() if light else ())])
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_background(path: Path) -> tuple[np.ndarray, float, Components]:
     """Read such a background; a StepError if the file cannot be read."""
-    return fits_file.read_rows(path, {"SCI": slice(None)}, SCRIPT)[0]
+    with fits_file.product(path, SCRIPT) as hdus:
+        image = hdus["SCI"].data.astype(np.float32)
+        return image, float(hdus[0].header["DARKRES"]), Components.of(hdus)

@@ -21,7 +21,7 @@ _DQ_DEFINITIONS = [
     (4, SAME, "UNRELIABLE_BIAS", "too few pointings: a source may look like the sky"),
 ]
 
-FIGURES = ("XI", "XV")  # how the keywords begin that compareBackgrounds.py adds
+FIGURES = ("XI", "XV", "XC")  # how the keywords begin that compareBackgrounds.py adds
 
 
 def write(

@@ -1,18 +1,18 @@
 """The background that is subtracted from an exposure: ours, or anyone's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
 from wfssbkg import pipeline
+from wfssbkg.combine.sky import Model
 from wfssbkg.detector import science_pixels
 from wfssbkg.errors import StepError
 from wfssbkg.files import fits_file, flicker_noise, rate
 from wfssbkg.files.combined_background import Components
 from wfssbkg.layout import Combination
-from wfssbkg.subtract.sky import Model, shapes
 
 # Flags of a reference file of CRDS where it holds no background (JWST documentation, DQ flags).
 _DO_NOT_USE = 1
@@ -141,31 +141,28 @@ def model(
 
     Returns
     -------
-    `~wfssbkg.subtract.sky.Model`
+    `~wfssbkg.combine.sky.Model`
 
     Raises
     ------
     StepError
         If the exposure is no part of the frame of the background.
     """
-    part, size = window(header, background.image.shape)
-    image = background.image[part]
+    part = window(header, background.image.shape)
+    found = background.components if light else Components.none()
+    whole = Model.of(background.image, background.dark, found)
+    image = whole.background[part]
     if not background.flat_is_out:
         image = pipeline.without_flat(image, exposure, context=context)
-    found = background.components if light else Components.none()
-    whole = background.image.shape
-    scattered = np.array([each[part] for each in shapes(found.maps, whole)]).reshape(-1, *size)
-    return Model(image, background.dark, scattered.astype(np.float32), found.typical)
+    return replace(whole, background=image, shapes=whole.shapes[:, *part])
 
 
-def window(
-    header: fits.Header, whole: tuple[int, int]
-) -> tuple[tuple[slice, slice], tuple[int, int]]:
-    """Where the pixels of an exposure are in the whole frame, and how many rows and columns."""
+def window(header: fits.Header, whole: tuple[int, int]) -> tuple[slice, slice]:
+    """Where the pixels of an exposure are in the whole frame."""
     x, y, nx, ny = (header.get(key) for key in ("SUBSTRT1", "SUBSTRT2", "SUBSIZE1", "SUBSIZE2"))
     if None in (x, y, nx, ny) or min(x, y) < 1 or y - 1 + ny > whole[0] or x - 1 + nx > whole[1]:
         raise StepError(
             f"its part of the frame is not known, or beyond the {whole[1]} x {whole[0]} pixels of "
             f"the background (SUBSTRT1 {x}, SUBSTRT2 {y}, SUBSIZE1 {nx}, SUBSIZE2 {ny})"
         )
-    return (slice(y - 1, y - 1 + ny), slice(x - 1, x - 1 + nx)), (ny, nx)
+    return slice(y - 1, y - 1 + ny), slice(x - 1, x - 1 + nx)

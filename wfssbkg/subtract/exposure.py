@@ -8,14 +8,14 @@ import numpy as np
 from astropy.io import fits
 
 from wfssbkg import layout, pipeline
-from wfssbkg.combine import stripes
+from wfssbkg.combine import sky, stripes
+from wfssbkg.combine.sky import Sky
 from wfssbkg.config import Config, Filter, Grating
 from wfssbkg.errors import StepError, printable
 from wfssbkg.files import masked_exposure, rate, rate_header, subtracted_exposure
 from wfssbkg.layout import Combination
 from wfssbkg.mask.exposure import noise_and_masks
-from wfssbkg.subtract import background, picture, sky
-from wfssbkg.subtract.sky import Sky
+from wfssbkg.subtract import background, picture
 
 WORKER_GB = 1.0  # with one full frame, what is made of it, and the pipeline; measured
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from demo import detector
 from tests import sky as simulated
 from tests import small
+from wfssbkg.combine import sky
 from wfssbkg.detector import science_pixels
 from wfssbkg.errors import StepError
-from wfssbkg.subtract import sky
 from wfssbkg.subtract.exposure import stripes_of
 
 NPIX = simulated.NPIX

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from wfssbkg.combine import bins, components, extra_light, stripes, traces
 from wfssbkg.config import Combine
 from wfssbkg.detector import inner_pixels
 from wfssbkg.errors import StepError
+from wfssbkg.files.combined_background import Components
 from wfssbkg.smoothing import MEDIAN_SQUARE
 
 _SEARCHES = 3  # for sources, each with the sky that the one before left
@@ -45,6 +47,12 @@ class Model:
     dark: float
     shapes: np.ndarray
     typical: np.ndarray
+
+    @classmethod
+    def of(cls, background: np.ndarray, dark: float, light: Components) -> Self:
+        """The model of a full frame."""
+        background = np.where(np.isfinite(background), background, np.float32(0))
+        return cls(background, dark, shapes(light.maps, background.shape), light.typical)
 
 
 @dataclass
@@ -176,6 +184,42 @@ def fit(
         found.relaxed = f"only sources {relaxed} times brighter than else are masked"
     source, free = (bins.repeated(image, size) for image in (found.source, found.free))
     return replace(found, source=source, free=free & known)
+
+
+def fit_outside(
+    value: np.ndarray, noise: np.ndarray, counts: np.ndarray, model: Model, box: int
+) -> tuple[float, np.ndarray]:
+    """
+    The sky of an image whose sources are known, fitted as `fit` does between its searches.
+
+    Parameters
+    ----------
+    value, noise : (ny, nx) float32 arrays
+        The image, e.g. a flat-fielded exposure in DN/s, and its noise.
+    counts : (ny, nx) bool array
+        The pixels that see nothing but sky.
+    model : `Model`
+    box : int
+        px; the sky is fitted to means of boxes of this size.
+
+    Returns
+    -------
+    level : float
+    image : (ny, nx) float32 array
+        The sky.
+
+    Raises
+    ------
+    StepError
+        If there is no sky to fit to.
+    """
+    counts = counts & (model.background != 0)
+    weight = np.where(counts, 1 / np.square(np.where(counts, noise, 1)), 0)
+    value = np.where(counts, value - np.float32(model.dark), np.float32(0))
+    parts = np.array([model.background, *model.shapes])
+    data = _Bins(value, weight, parts, (box, box), along_x=True)  # either way, for boxes
+    (level, *amounts), _ = _fit_parts(data, weight, model.typical)
+    return float(level), (np.tensordot([level, *amounts], parts, 1) + model.dark).astype(np.float32)
 
 
 def _nothing(data: _Bins) -> Sky:
