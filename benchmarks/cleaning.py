@@ -26,7 +26,7 @@ CASES = {
     "a third cleaned, auto": (3, "auto"),
     "a third cleaned, uncleaned": (3, "uncleaned"),
 }
-SMALL_FRAME = {"level_border": 16, "structure_box": 32, "maximum_structure": 2.5}
+SMALL_FRAME = {"level_border": 16, "structure_box": 32}
 
 
 def finished(case: str, exposures: list[archive.Exposure], options: argparse.Namespace) -> Path:

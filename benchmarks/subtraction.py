@@ -4,6 +4,8 @@ The background is made of eight fields with three dithers each; the sky is subtr
 exposure of each of four other fields. What is subtracted is compared with the true sky of that
 exposure, its scattered light and its dark residual, in means of 8 x 8 px; so is the true mean
 background, scaled as well as can be. Exposures of a field of starlight have no sky to be compared.
+The 1/f noise of an exposure moves its level, and nothing in the exposure tells it from sky: by how
+much stands in a column of its own. No fit to single exposures can be better than that.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import yaml
@@ -42,6 +45,17 @@ def best_of_truth(sky: np.ndarray, truth: np.ndarray) -> float:
     inner = science_pixels(sky.shape)
     factor = np.sum(sky[inner] * truth[inner]) / np.sum(truth[inner] ** 2)
     return box_rms(factor * truth - sky)
+
+
+def moved_by_flicker_noise(spec: Exposure, seed: int, truth: np.ndarray) -> float:
+    """How much 1/f noise moves the level of an exposure, in units of it."""
+    npix = len(truth)
+    with mock.patch.object(detector, "STRIPE_RMS", 0.0):
+        without = archive.simulate_exposure(spec, npix, seed=seed).data
+    noise = archive.simulate_exposure(spec, npix, seed=seed).data - without
+    counts = science_pixels(truth.shape) & np.isfinite(noise) & (np.abs(noise) < spec.sky_level)
+    part = np.where(counts, noise / detector.true_flat(npix, spec.filter), 0)
+    return float(np.sum(part * truth) / np.sum(truth[counts] ** 2) / spec.sky_level)
 
 
 def error_of(rate: Path, spec: Exposure, sky: np.ndarray) -> tuple[float, float]:
@@ -81,9 +95,10 @@ def measure(name: str, combination: str, seed: int, options: argparse.Namespace)
         run_script(script, config, options.work)
     print(f"\n{name}, {combination}, seed {seed}: error of the sky, per cent of the level")
     print(f"  {'exposure':32}{'saber':>7}" + "".join(f"{case:>22}" for case in CASES), end="")
-    print(f"{'scaled truth':>14}{'mean':>8}")
+    print(f"{'scaled truth':>14}{'mean':>8}{'1/f noise':>11}")
     rates = [place / "rates" / spec.filename for spec in others]
     skies = [archive.true_sky(spec, options.npix, seed=seed) for spec in others]
+    moved = [moved_by_flicker_noise(spec, seed, truth) for spec in others]
     found, means = {}, []
     for case, light in CASES.items():
         config.write_text(yaml.safe_dump(settings | {"subtract": {"components": light}}))
@@ -97,13 +112,15 @@ def measure(name: str, combination: str, seed: int, options: argparse.Namespace)
         cells = "".join(f"{100 * found[case][number]:22.3f}" for case in CASES)
         print(
             f"  {spec.rootname:32}{100 * spec.effects.light_saber:7.2f}{cells}{100 * best:14.3f}"
-            f"{100 * means[0][number]:8.3f}  {spec.contamination or ''}",
+            f"{100 * means[0][number]:8.3f}{100 * moved[number]:11.3f}  {spec.contamination or ''}",
             flush=True,
         )
     sound = [number for number, spec in enumerate(others) if spec.contamination != "starlight"]
     for case, errors in found.items():
         errors = 100 * np.array(errors)[sound]
         print(f"  {case}: median {np.median(errors):.3f}, worst {errors.max():.3f}", flush=True)
+    noise = 100 * np.abs(moved)[sound]
+    print(f"  1/f noise alone: median {np.median(noise):.3f}, worst {noise.max():.3f}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

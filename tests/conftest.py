@@ -27,7 +27,7 @@ NAMES = ("GR150C-F115W", "GR150R-F115W")
 SMALL_FRAME = {
     "mask": {"background_box": 32, "flicker_noise": "uncleaned"},
     "combine": {
-        "level_border": 16, "structure_box": 32, "maximum_structure": 2.5,
+        "level_border": 16, "structure_box": 32,
         "maximum_masked_fraction": 0.35,
     },
 }  # fmt: skip

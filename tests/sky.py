@@ -16,7 +16,7 @@ from wfssbkg.smoothing import gaussian_mean
 SMOOTHING = 8  # px
 NPIX = 256
 # As in tests.conftest, for small frames.
-SETTINGS = {"level_border": 16, "structure_box": 32, "maximum_structure": 2.5}
+SETTINGS = {"level_border": 16, "structure_box": 32}
 
 
 class Seen(NamedTuple):

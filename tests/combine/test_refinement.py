@@ -14,13 +14,14 @@ SLOPE = -0.6  # of the number of sources against flux, about that of galaxies
 
 
 def outcome(name, *, noise, crowding=1.0, structure=0.05):
-    """An exposure and its refinement; the light that it lacks is in units of its noise."""
+    """An exposure and its refinement; the light that it lacks is in units of its 1/f noise."""
     numbers = crowding * 300 * (FLUXES / 0.016) ** SLOPE
     faintest = traces.COUNTED * noise / traces.gain(SETTINGS.trace_scales[0])
     sources = np.where(faintest <= FLUXES, np.round(numbers), np.nan)
     nothing = np.zeros((4, 8), dtype=np.float32)
     exposure = Exposure(name, *[None] * 4, along_x=True, noise=noise)
     found = refinement.Refinement(LEVEL, nothing, nothing, sources)
+    found.columns = noise / LEVEL
     found.structure = structure * noise / LEVEL
     return exposure, found
 
@@ -59,22 +60,22 @@ def test_reasons_say_what_was_found_and_what_is_allowed():
     outcomes = [outcome(f"clean {k}", noise=0.02) for k in range(9)]
     outcomes += [
         outcome("crowded", noise=0.02, crowding=2),
-        outcome("unlike", noise=0.02, structure=0.15),
+        outcome("unlike", noise=0.02, structure=0.25),
     ]
     reasons = rejected(outcomes, tolerated_structure=0.001)
     assert "2.0 times the median" in reasons["crowded"]
     assert "combine.maximum_crowding" in reasons["crowded"]
-    assert "0.60% of the sky" in reasons["unlike"] and "more than 0.36%" in reasons["unlike"]
+    assert "1.00% of the sky" in reasons["unlike"] and "more than 0.80%" in reasons["unlike"]
     assert "(combine.maximum_structure)" in reasons["unlike"]
-    reasons = rejected(outcomes, tolerated_structure=0.005)
-    assert "more than 0.50% (combine.tolerated_structure)" in reasons["unlike"]
+    reasons = rejected(outcomes, tolerated_structure=0.009)
+    assert "more than 0.90% (combine.tolerated_structure)" in reasons["unlike"]
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.02, 0.04])
 def test_light_that_is_missing_shows_at_any_depth(noise):
     clean = [outcome(f"clean {k}", noise=0.01 * (1 + k % 4), structure=0.05) for k in range(12)]
-    uneven = outcome("uneven", noise=noise, structure=0.08)
-    unlike = outcome("unlike", noise=noise, structure=0.12)
+    uneven = outcome("uneven", noise=noise, structure=0.19)
+    unlike = outcome("unlike", noise=noise, structure=0.21)
     outcomes = [*clean, uneven, unlike]
     assert list(rejected(outcomes, tolerated_structure=0.0001)) == ["unlike"]
 

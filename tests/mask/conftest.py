@@ -17,7 +17,7 @@ CLEANED = {"none": 0, "some": 1, "all": NUMBER}  # how many of the exposures sta
 NOWHERE = "http://127.0.0.1:9"
 SMALL = {
     "gratings": [PAIR[0]],
-    "combine": {"level_border": 8, "structure_box": 16, "maximum_structure": 9.0},
+    "combine": {"level_border": 8, "structure_box": 16},
     "finalize": {"patch_size": 3, "patch_distance": 2},
     "compute": {"workers": 1},
 }

@@ -7,6 +7,7 @@ as well, so that neither depends on errors that the background made so far may h
 from dataclasses import dataclass
 
 import numpy as np
+from astropy.stats import mad_std
 
 from wfssbkg.combine import bins, extra_light, levels, stripes, traces
 from wfssbkg.combine.exposure import Common, Exposure
@@ -36,6 +37,8 @@ class Refinement:
     structure : float
         How much light it lacks on large scales, relative to its level, from
         `wfssbkg.combine.extra_light`.
+    columns : float
+        Scatter of the means of its columns, relative to its level: 1/f noise.
     """
 
     level: float
@@ -43,6 +46,7 @@ class Refinement:
     weight: np.ndarray
     sources: np.ndarray
     structure: float = 0.0
+    columns: float = 0.0
 
 
 def refine_field(
@@ -164,6 +168,7 @@ def _examine(
     smooth = extra_light.large_scale(residual - faint, counts, box)
     residual -= smooth
     found, information = stripes.of_exposure(residual - faint, counts)
+    columns = float(mad_std(found)) / level
     found *= settings.remove_stripes
     residual -= stripes.as_image(found, len(residual))
 
@@ -179,7 +184,7 @@ def _examine(
         fluxes=fluxes,
     )
     return _Examined(
-        Refinement(level, difference=np.empty(0), weight=np.empty(0), sources=numbers),
+        Refinement(level, np.empty(0), np.empty(0), numbers, columns=columns),
         found,
         information,
         residual,

@@ -192,8 +192,8 @@ def unfit(
     typical = bn.nanmedian(numbers, axis=0)
     most = settings.maximum_crowding * np.maximum(typical, _LEAST_TYPICAL)
     most += 3 * np.sqrt(most)  # Poisson scatter
-    # In a clean exposure, the residuals of sources too faint to mask go with its noise.
-    noise = np.array([exposure.noise / found.level for exposure, found in refined])
+    # In a clean exposure it is 1/f noise, which columns show on small scales.
+    noise = np.array([max(found.columns, 1e-6) for _, found in refined])
     usual = noise * bn.nanmedian([found.structure for _, found in refined] / noise)
     limits = np.maximum(settings.maximum_structure * usual, settings.tolerated_structure)
     for (exposure, found), crowded, limit in zip(refined, numbers > most, limits, strict=True):
