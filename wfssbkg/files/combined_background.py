@@ -35,7 +35,7 @@ class Components:
     @classmethod
     def none(cls) -> Self:
         """No components."""
-        return cls(np.zeros((0, 1, 1), dtype=np.float32), np.zeros((0, 0)), np.zeros(0))
+        return cls(np.zeros((0, 1, 1), dtype=np.float32), np.zeros((0, 1)), np.zeros(0))
 
     @property
     def typical(self) -> np.ndarray:
