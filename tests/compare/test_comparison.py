@@ -73,7 +73,8 @@ def test_the_new_background_is_better_than_the_official_one(compared, which):
     assert not_below(out, official) == []
     assert own["rms"] < out["rms"]
     assert own["mean_rms"] < out["mean_rms"]
-    assert layout.report(folders[0].output_directory).exists()
+    page = layout.report(folders[0].output_directory).read_text()
+    assert "<b>Simulated</b>: all combined exposures" in page
     assert "jwst_niriss_bkg_" in said
     assert "leaves more of its own exposures" not in said
 

@@ -120,6 +120,22 @@ def test_settings_versions_and_the_date_of_the_query_are_in_it(written):
     assert "field 1: 11 % masked" in page
 
 
+def test_simulated_exposures_are_called_so_in_the_first_lines(written, settings, tmp_path):
+    assert "<b>Simulated" not in written.read_text()
+    one, two = comparison(), comparison("GR150R-F115W", exposed=13, seed=2)
+    one.background.inputs["pi_name"] = exposure_table.SIMULATED
+    path = tmp_path / "report.html"
+    report.write(path, [one], settings)
+    beginning, _, rest = path.read_text().partition("<nav")
+    assert "<b>Simulated</b>: all combined exposures" in beginning
+    assert "<b>Simulated.</b> <span" in rest
+    two.background.inputs["pi_name"][1] = exposure_table.SIMULATED
+    report.write(path, [one, two], settings)
+    beginning, _, rest = path.read_text().partition("<nav")
+    assert "<b>Simulated</b>: 11 of the 21 combined exposures" in beginning
+    assert rest.count("<b>Simulated.</b>") == rest.count("<b>Simulated in part.</b>") == 1
+
+
 def test_uncertainty_and_filled_part_are_in_per_cent(settings, tmp_path):
     one = comparison()
     one.filled = np.zeros((NPIX, NPIX), dtype=bool)

@@ -46,6 +46,8 @@ def write(path: Path, comparisons: list[Comparison], config: Config) -> None:
             bar.update()
     values = {
         "sections": sections,
+        "simulated": sum(section["simulated"] for section in sections),
+        "accepted": sum(len(section["fates"]["accepted"]) for section in sections),
         "levels": pictures.levels(comparisons),
         "gradient": pictures.colour_scale(),
         "difference_box": pictures.DIFFERENCE_BOX,
@@ -124,6 +126,7 @@ def _section(comparison: Comparison, config: Config) -> dict[str, Any]:
         "files": [comparison.folder.finished.name, comparison.folder.finished_unflat.name],
         "kind": flicker_noise.of_background(accepted, kind),
         "fates": exposure_table.fates(rows),
+        "simulated": np.count_nonzero(accepted["pi_name"] == exposure_table.SIMULATED),
         "level": bn.nanmedian(np.asarray(accepted["level"], dtype=float)),
         "uncertainty": 100 * bn.nanmedian(background.err[science]),
         "filled": 100 * np.mean(comparison.filled[science]),
