@@ -167,6 +167,7 @@ def test_pictures_of_all_masked_exposures(quick, finished):
         assert picture.residual.shape == picture.masked.shape == (128, 128)
         assert picture.residual.dtype == np.float32
         assert np.isfinite(picture.rms) == (name in fates[exposure_table.ACCEPTED])
+        assert picture.scored == ("in" if name in fates[exposure_table.ACCEPTED] else "out")
         assert np.nanmin(picture.masked) >= 0
         assert np.nanmax(picture.masked) <= 1
         (row,) = table[table["productFilename"] == name]

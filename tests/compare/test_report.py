@@ -1,6 +1,7 @@
 """The report of a comparison, as a file and in a browser."""
 
 import os
+import re
 from pathlib import Path
 
 import astropy
@@ -70,8 +71,9 @@ def comparison(name="GR150C-F115W", exposed=12, seed=1):
             row["productFilename"]: Picture(
                 rng.normal(size=(64, 64)).astype(np.float32),
                 np.pad(rng.uniform(size=(62, 62)) ** 8, 1, constant_values=np.nan),
-                0.5,
+                np.nan if row.get("status") == exposure_table.REJECTED else 0.5,
                 number % 3,
+                scored="out",
             )
             for number, row in enumerate(rows[:-1])
         },
@@ -134,6 +136,30 @@ def test_simulated_exposures_are_called_so_in_the_first_lines(written, settings,
     beginning, _, rest = path.read_text().partition("<nav")
     assert "<b>Simulated</b>: 11 of the 21 combined exposures" in beginning
     assert rest.count("<b>Simulated.</b>") == rest.count("<b>Simulated in part.</b>") == 1
+
+
+def test_each_picture_says_whether_the_background_was_made_of_the_exposure(settings, tmp_path):
+    one = comparison()
+    one.pictures["jw90000001001_02101_00000_nis_rate.fits"].scored = "in"
+    path = tmp_path / "report.html"
+    report.write(path, [one], settings)
+    captions = re.findall('<figure id="exposure-.*?</figcaption>', path.read_text(), re.DOTALL)
+    own = [caption for caption in captions if "<br>in sample" in caption]
+    assert len(own) == 1
+    assert "jw90000001001_<wbr>02101_<wbr>00000" in own[0]
+    assert sum("<br>out of sample" in caption for caption in captions) == 11
+
+
+def test_nothing_is_better_that_was_scored_on_other_exposures(settings, tmp_path):
+    one = comparison()
+    path = tmp_path / "report.html"
+    report.write(path, [one], settings)
+    assert ">Better</span>" in path.read_text()
+    one.pictures["jw90000001001_02101_00000_nis_rate.fits"].scored = "in"
+    report.write(path, [one], settings)
+    page = path.read_text()
+    assert ">Better</span>" not in page
+    assert ">Not compared</span>: the new background was scored on the 9 exposures" in page
 
 
 def test_uncertainty_and_filled_part_are_in_per_cent(settings, tmp_path):
