@@ -138,6 +138,48 @@ def test_simulated_exposures_are_called_so_in_the_first_lines(written, settings,
     assert rest.count("<b>Simulated.</b>") == rest.count("<b>Simulated in part.</b>") == 1
 
 
+def test_the_files_are_linked_from_where_the_report_is(settings, tmp_path):
+    one = comparison()
+    one.folder = Folder(one.folder.combination, tmp_path / "my work", tmp_path / "out")
+    path = tmp_path / "out" / "report.html"
+    path.parent.mkdir()
+    report.write(path, [one], settings)
+    addresses = re.findall('<a href="([^"#]*)"', path.read_text())
+    folder = "../my%20work/GR150C-F115W"
+    assert addresses == [
+        "quality.ecsv",
+        "nis-f115w-gr150c_skyflat.fits",
+        "nis-f115w-gr150c_skyflat_unflat.fits",
+        f"{folder}/background.fits",
+        f"{folder}/GR150C-F115W.fits",
+        f"{folder}/comparison.fits",
+    ]
+
+
+def test_exposure_time_programmes_and_reasons_are_told(settings, tmp_path):
+    path = tmp_path / "report.html"
+    report.write(path, [comparison()], settings)
+    page = path.read_text()
+    assert "exposure time, h</dt><dd>0.8</dd>" in page  # 10 exposures of 300 s
+    programme = page.partition('id="GR150C-F115W-programmes"')[2].partition("</table>")[0]
+    row = re.search(">9000</th>.*?</tr>", programme, re.DOTALL)[0]
+    assert re.findall('class="n">([^<]*)', row) == [
+        "10",
+        "2",
+        "0",
+        "0",
+        "0.83",
+        "0.00",
+        "1.05",
+        "0.50",
+    ]
+    reasons = page.partition('GR150C-F115W-left-out"')[2].partition("</table>")[0]
+    for status, reason in (("rejected", "scattered light"), ("excluded", "dark")):
+        assert (
+            f'<td class="n">1</td><td class="status {status}">{status}</td><td>{reason}<' in reasons
+        )
+
+
 def test_each_picture_says_whether_the_background_was_made_of_the_exposure(settings, tmp_path):
     one = comparison()
     one.pictures["jw90000001001_02101_00000_nis_rate.fits"].scored = "in"

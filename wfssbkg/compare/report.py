@@ -1,10 +1,12 @@
 """The report of a comparison: one HTML file that needs nothing else."""
 
 import io
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import bottleneck as bn
 import matplotlib as mpl
@@ -13,14 +15,15 @@ import yaml
 from astropy.time import Time
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from wfssbkg import __version__, versions
-from wfssbkg.compare import pictures
+from wfssbkg import __version__, layout, versions
+from wfssbkg.compare import exposures, pictures
 from wfssbkg.compare.figures import PERCENTILES, Verdict, figures, other_exposures, table, verdict
 from wfssbkg.config import Config
 from wfssbkg.detector import science_pixels
 from wfssbkg.files import exposure_table, flicker_noise, up_to_date
 from wfssbkg.files.comparison_file import Comparison
 from wfssbkg.files.temporary import replacing
+from wfssbkg.layout import Folder
 from wfssbkg.run import messages
 
 LARGEST = 15_000_000  # bytes: what mail takes, and a phone opens
@@ -57,6 +60,7 @@ def write(path: Path, comparisons: list[Comparison], config: Config) -> None:
         "versions": {"WFSSBackgrounds": __version__, **versions(), "matplotlib": mpl.__version__},
         "dates": sorted({str(c.background.inputs.meta.get("QDATE", "")) for c in comparisons}),
         "largest": LARGEST,
+        "quality": layout.quality(path.parent).name,
     }
     _write_if_new(path, _small_enough(values, comparisons), comparisons)
 
@@ -125,10 +129,13 @@ def _section(comparison: Comparison, config: Config) -> dict[str, Any]:
         judgement = Verdict("doubtful", "sources cannot be told from the sky in it")
     return {
         "name": str(comparison.folder.combination),
-        "files": [comparison.folder.finished.name, comparison.folder.finished_unflat.name],
+        "files": _links(comparison.folder),
         "kind": flicker_noise.of_background(accepted, kind),
         "fates": exposure_table.fates(rows),
         "simulated": np.count_nonzero(accepted["pi_name"] == exposure_table.SIMULATED),
+        "left_out": exposures.left_out(rows),
+        "programmes": exposures.programmes(rows),
+        "hours": exposures.hours(accepted),
         "level": bn.nanmedian(np.asarray(accepted["level"], dtype=float)),
         "uncertainty": 100 * bn.nanmedian(background.err[science]),
         "filled": 100 * np.mean(comparison.filled[science]),
@@ -138,6 +145,21 @@ def _section(comparison: Comparison, config: Config) -> dict[str, Any]:
         "notes": comparison.notes,
         "plates": pictures.plates(comparison),
         "rows": rows,
+    }
+
+
+def _links(folder: Folder) -> dict[str, tuple[str, str]]:
+    """The files of a combination: what each is, to its name and its address beside the report."""
+    files = {
+        "flat field out, for grizli": folder.finished,
+        "flat field in, for the JWST pipeline": folder.finished_unflat,
+        "combined, before it was denoised and filled": folder.background,
+        "exposure table": folder.table,
+        "this comparison": folder.comparison,
+    }
+    return {
+        words: (path.name, quote(os.path.relpath(path, folder.output_directory)))
+        for words, path in files.items()
     }
 
 
