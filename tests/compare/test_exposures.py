@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wfssbkg.compare.exposures import LeftOut, hours, left_out, programmes
+from wfssbkg.compare.exposures import LeftOut, accepted_first, hours, left_out, programmes
 from wfssbkg.files import exposure_table
 
 
@@ -39,6 +39,13 @@ def test_reasons_that_differ_in_their_numbers_are_one():
     ]
 
 
+def test_accepted_exposures_come_first_each_status_in_its_order():
+    statuses = ("excluded", "rejected", "accepted", "failed", "accepted", "excluded")
+    table = exposure_table.new([row(k, status) for k, status in enumerate(statuses)])
+    numbers = [int(name[20:25]) for name in accepted_first(table)["productFilename"]]
+    assert numbers == [2, 4, 1, 3, 0, 5]
+
+
 def test_nothing_left_out():
     assert left_out(exposure_table.new([row(1), row(2)])) == []
 
@@ -49,10 +56,10 @@ def test_a_programme_has_the_sums_and_medians_of_its_accepted_exposures():
             row(1, effinttm=1800, level=0.5, weight=0.2, pi_name="A"),
             row(2, effinttm=900, level=0.7, weight=0.1, pi_name="A"),
             row(3, "rejected", "dark", effinttm=7200, level=9.0, pi_name="A"),
-            row(1, "excluded", "dark", program="3383", effinttm=3600),
+            row(1, "excluded", "dark", program="1324", effinttm=3600),
         ]
     )
-    table["rms"] = [0.3, 0.5, np.nan, np.nan]
+    table["rms"] = [np.nan, 0.3, 0.5, np.nan]
     first, second = programmes(table)
     assert (first["program"], first["pi_name"]) == ("1571", "A")
     assert [first[fate] for fate in ("accepted", "rejected", "excluded", "failed")] == [2, 1, 0, 0]

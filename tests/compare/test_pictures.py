@@ -66,6 +66,51 @@ def test_colours_end_where_most_residuals_do():
     assert pictures.residual_range([]) > 0
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """Figures as they are drawn, instead of their pixels; by the beginning of their words."""
+    figures = {}
+
+    def keep(figure, alt, **options):
+        figures[alt[:12]] = figure
+        figure.canvas.draw()
+        return pictures.Image("", 1, 1, alt)
+
+    monkeypatch.setattr(pictures, "_drawn", keep)
+    return figures
+
+
+def test_each_profile_has_a_panel_and_what_is_beyond_its_scale_is_marked(drawn):
+    one = comparison()
+    one.scores["out"].column_profile[[20, 30]] = 500, -400
+    images = pictures.plates(one)
+    assert "2 of them beyond" in images["column"].alt
+    assert "1 of them beyond" in images["row"].alt
+    pictures._profile(one, "column", 2.0)
+    panels = drawn["Median resid"].axes
+    assert [axes.get_title(loc="left") for axes in panels] == [
+        "new, on exposures it was made without",
+        "new, on exposures it was made of",
+        "jwst_niriss_bkg_0001.fits",
+    ]
+    marks = [
+        line for line in panels[0].lines if line.get_marker() in "^v" and len(line.get_xdata())
+    ]
+    assert [(line.get_marker(), *line.get_xydata()[0]) for line in marks] == [
+        ("^", 20, 2.0),
+        ("v", 30, -2.0),
+    ]
+
+
+def test_coverage_is_told_in_whole_numbers(drawn):
+    one = comparison()
+    one.background.number = np.minimum(one.background.number, 3)
+    pictures.plates(one)
+    bar = drawn["Coverage: 0 "].axes[1]
+    ticks = [tick for tick in bar.get_yticks() if 0 <= tick <= 3]
+    assert ticks == [0, 1, 2, 3]
+
+
 def test_ecliptic_latitude_of_a_pole_and_of_an_equinox():
     table = exposure_table.new(
         [

@@ -8,7 +8,9 @@ import bottleneck as bn
 import numpy as np
 from astropy.table import Table
 
-from wfssbkg.files.exposure_table import ACCEPTED, fates
+from wfssbkg.files.exposure_table import ACCEPTED, EXCLUDED, FAILED, REJECTED, fates
+
+_ORDER = (ACCEPTED, REJECTED, FAILED, EXCLUDED)  # who looks for an exposure looks at these first
 
 
 class LeftOut(NamedTuple):
@@ -17,6 +19,12 @@ class LeftOut(NamedTuple):
     status: str
     reason: str
     number: int
+
+
+def accepted_first(table: Table) -> Table:
+    """A copy of an exposure table: accepted exposures, then rejected, failed, and excluded ones."""
+    rank = [_ORDER.index(status) for status in table["status"]]
+    return table[np.argsort(rank, kind="stable")]
 
 
 def left_out(table: Table) -> list[LeftOut]:
@@ -63,8 +71,8 @@ def programmes(table: Table) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        By programme: `program`, `pi_name`; the number of exposures by status; and of the accepted
-        ones `hours`, `weight` (its sum), `level` and `rms` (medians).
+        Those that gave most first: `program`, `pi_name`; the number of exposures by status; and
+        of the accepted ones `hours`, `weight` (its sum), `level` and `rms` (medians).
     """
     found = []
     for program in sorted(set(table["program"])):
@@ -81,7 +89,7 @@ def programmes(table: Table) -> list[dict[str, Any]]:
             }
             | {status: len(names) for status, names in fates(rows).items()}
         )
-    return found
+    return sorted(found, key=lambda row: -row["hours"])
 
 
 def hours(table: Table) -> float:

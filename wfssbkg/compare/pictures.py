@@ -88,7 +88,7 @@ def plates(comparison: Comparison) -> dict[str, Image]:
     low, high = np.nanmin(number), np.nanmax(number)
     label = "exposures that count in a pixel"
     alt = f"Coverage: {low:.0f} to {high:.0f} exposures, median {np.nanmedian(number):.0f}"
-    found["coverage"] = _map(number, (0, high), label, alt, extend="neither")
+    found["coverage"] = _map(number, (0, high), label, alt, extend="neither", whole=True)
 
     scores = comparison.scores.values()
     values = [x for score in scores for x in (score.column_profile, score.row_profile)]
@@ -100,24 +100,44 @@ def plates(comparison: Comparison) -> dict[str, Image]:
 
 
 def _profile(comparison: Comparison, kind: str, most: float) -> Image:
-    """The profiles of columns or of rows, between two residuals of the same size."""
-    with _figure(5.4, 3.0) as figure:
-        axes = figure.add_subplot()
-        axes.axhline(0, color=_FAINT, linewidth=0.8)
-        for name, label, colour, width in (
-            (OFFICIAL, comparison.official_name, _VERMILION, 0.9),
-            (IN, "new, on exposures it was made of", _SKY, 2.2),
-            (OUT, "new, on exposures it was made without", _BLUE, 0.9),
-        ):
-            if name in comparison.scores:
-                profile = getattr(comparison.scores[name], f"{kind}_profile")
-                axes.plot(profile, color=colour, linewidth=width, label=label)
-                axes.set_xlim(0, len(profile))
-        axes.set(ylim=(-most, most), xlabel=f"{kind}, px", ylabel="residual, % of the sky")
-        style = {"handlelength": 1.6, "borderaxespad": 0, "labelspacing": 0.25, "fontsize": 9}
-        figure.legend(loc="outside upper left", **style)
-        alt = f"Median residual of the {kind}s of the frame; the table has its percentiles"
+    """The profiles of columns or of rows, one below the other, between residuals of +-`most`."""
+    shown = [
+        (getattr(comparison.scores[name], f"{kind}_profile"), label, colour)
+        for name, label, colour in (
+            (OUT, "new, on exposures it was made without", _BLUE),
+            (IN, "new, on exposures it was made of", _SKY),
+            (OFFICIAL, comparison.official_name, _VERMILION),
+        )
+        if name in comparison.scores
+    ]
+    beyond = 0
+    with _figure(5.4, 0.7 + 1.15 * len(shown)) as figure:
+        panels = figure.subplots(len(shown), sharex=True, sharey=True, squeeze=False)[:, 0]
+        for axes, (profile, label, colour) in zip(panels, shown, strict=True):
+            axes.axhline(0, color=_FAINT, linewidth=0.8)
+            axes.plot(profile, color=colour, linewidth=0.9)
+            axes.set_title(label, loc="left", fontsize=9)
+            beyond += _mark_clipped(axes, profile, most, colour)
+            axes.set(xlim=(0, len(profile)), ylim=(-most, most))
+        panels[-1].set_xlabel(f"{kind}, px")
+        figure.supylabel("residual, % of the sky", fontsize="medium")
+        alt = (
+            f"Median residual of the {kind}s of the frame, {beyond} of them beyond the scale; "
+            "the table has its percentiles"
+        )
         return _drawn(figure, alt, lossless=True)
+
+
+def _mark_clipped(axes: Axes, profile: np.ndarray, most: float, colour: str) -> int:
+    """Triangles at the edge of a plot, where a profile is beyond it; how many."""
+    beyond = 0
+    for marker, edge, clipped in (("^", most, profile > most), ("v", -most, profile < -most)):
+        (where,) = np.nonzero(clipped)
+        style = {"color": colour, "marker": marker, "markersize": 5, "linestyle": ""}
+        (line,) = axes.plot(where, np.full(len(where), edge), clip_on=False, **style)
+        line.set_in_layout(False)  # what reaches over the frame makes it no smaller
+        beyond += len(where)
+    return beyond
 
 
 def levels(comparisons: Sequence[Comparison]) -> list[Image]:
@@ -257,8 +277,12 @@ def _map(
     box: int = 0,
     cmap: str = "cividis",
     extend: str = "both",
+    whole: bool = False,
 ) -> Image:
-    """An image of the frame as means over boxes of so many pixels a side, with its colour scale."""
+    """An image of the frame as means over boxes of so many pixels a side, with its colour scale.
+
+    `whole`: the scale counts, in whole numbers.
+    """
     box = box or max(1, max(image.shape) // _MOST_PIXELS)
     # Placed by hand: the frames of all maps stand in line, whatever the numbers beside them.
     with _figure(5.7, 4.7, layout=None) as figure:
@@ -280,6 +304,8 @@ def _map(
         bar = figure.colorbar(shown, cax=place, extend=extend)
         bar.outline.set_visible(False)
         bar.set_label(label)
+        if whole:
+            bar.locator = MaxNLocator(integer=True)
         return _drawn(figure, alt)
 
 

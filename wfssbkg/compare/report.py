@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from wfssbkg import __version__, layout, versions
 from wfssbkg.compare import exposures, pictures
+from wfssbkg.compare.exposures import accepted_first
 from wfssbkg.compare.figures import PERCENTILES, Verdict, figures, other_exposures, table, verdict
 from wfssbkg.config import Config
 from wfssbkg.detector import science_pixels
@@ -110,7 +111,7 @@ def _small_enough(values: dict[str, Any], comparisons: list[Comparison]) -> str:
 def _section(comparison: Comparison, config: Config) -> dict[str, Any]:
     """What the template needs to know of a combination, but for the pictures of exposures."""
     background, reference = comparison.background, comparison.official_name
-    rows, science = background.inputs.copy(), science_pixels(background.sci.shape)
+    rows, science = accepted_first(background.inputs), science_pixels(background.sci.shape)
     rms = {name: picture.rms for name, picture in comparison.pictures.items()}
     rows["rms"] = [rms.get(name, np.nan) for name in rows["productFilename"]]
     rows["latitude"] = pictures.ecliptic_latitude(rows)
@@ -168,7 +169,7 @@ def _sheet(comparison: Comparison, side: int, most: int) -> dict[str, Any]:
     known = comparison.pictures
     pairs = [
         (row, known[row["productFilename"]])
-        for row in comparison.background.inputs
+        for row in accepted_first(comparison.background.inputs)
         if row["productFilename"] in known
     ]
     accepted = [pair for pair in pairs if pair[0]["status"] == exposure_table.ACCEPTED]
