@@ -125,6 +125,40 @@ def test_ecliptic_latitude_of_a_pole_and_of_an_equinox():
     assert np.isnan(latitude[2])
 
 
+def test_solar_elongation_where_the_sun_is_known():
+    """At the equinox of 2024 March 20, 03:06 UT, the Sun is at RA 0, Dec 0."""
+    equinox = {"mjd": 60389.129}
+    table = exposure_table.new(
+        [
+            {"productFilename": "a", "ra": 0.0, "dec": 0.0} | equinox,
+            {"productFilename": "b", "ra": 90.0, "dec": 0.0} | equinox,
+            {"productFilename": "c", "ra": 100.0, "dec": 0.0} | equinox,
+            {"productFilename": "d", "ra": 0.0, "dec": -70.0} | equinox,
+            {"productFilename": "e", "ra": 0.0, "dec": 0.0, "mjd": 60575.53},  # September 22,
+            {"productFilename": "f", "ra": 0.0, "dec": 0.0},
+            {"productFilename": "g"} | equinox,
+        ]
+    )
+    elongation = pictures.solar_elongation(table)
+    # Coordinates are those of the year 2000: precession is 0.3 deg since then.
+    assert elongation[:5] == pytest.approx([0, 90, 100, 70, 180], abs=0.5)
+    assert np.isnan(elongation[5:]).all()
+
+
+def test_levels_are_plotted_with_complete_axes(monkeypatch):
+    figures = []
+    monkeypatch.setattr(pictures, "_drawn", lambda figure, *_, **__: figures.append(figure))
+    pictures.levels([comparison()])
+    labels = [(figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) for figure in figures]
+    assert labels == [
+        ("distance from the ecliptic, deg", "level, DN/s"),
+        ("solar elongation, deg", "level, DN/s"),
+        ("start of the exposure, UTC", "level, DN/s"),
+    ]
+    for figure in figures:
+        assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [10, 2]
+
+
 def test_the_user_s_style_of_matplotlib_is_neither_used_nor_changed():
     import matplotlib.pyplot as plt
 

@@ -180,6 +180,16 @@ def test_exposure_time_programmes_and_reasons_are_told(settings, tmp_path):
         )
 
 
+def test_levels_of_simulated_exposures_are_not_said_to_follow_the_sky(settings, tmp_path):
+    one, path = comparison(), tmp_path / "report.html"
+    for simulated in (False, True):
+        if simulated:
+            one.background.inputs["pi_name"] = exposure_table.SIMULATED
+        report.write(path, [one], settings)
+        caption = path.read_text().partition('id="levels"')[2]
+        assert ("levels at random" in caption) == simulated
+
+
 def test_each_picture_says_whether_the_background_was_made_of_the_exposure(settings, tmp_path):
     one = comparison()
     one.pictures["jw90000001001_02101_00000_nis_rate.fits"].scored = "in"

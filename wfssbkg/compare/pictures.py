@@ -10,11 +10,12 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.style
 import numpy as np
-from astropy.coordinates import BarycentricMeanEcliptic, SkyCoord
+from astropy.coordinates import BarycentricMeanEcliptic, SkyCoord, get_sun
 from astropy.table import Table
+from astropy.time import Time
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import AutoDateLocator, DateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image as Pillow
@@ -141,32 +142,35 @@ def _mark_clipped(axes: Axes, profile: np.ndarray, most: float, colour: str) -> 
 
 
 def levels(comparisons: Sequence[Comparison]) -> list[Image]:
-    """Levels against ecliptic latitude and against time, all combinations in one."""
+    """Levels against ecliptic latitude, solar elongation and time, all combinations in one."""
     images = []
-    for what in ("ecliptic latitude", "time"):
+    for what, label, where in (
+        ("ecliptic latitude", "distance from the ecliptic, deg", ecliptic_latitude),
+        ("solar elongation", "solar elongation, deg", solar_elongation),
+        ("time", "start of the exposure, UTC", _days),
+    ):
         with _figure(5.4, 3.6) as figure:
-            axes = figure.add_subplot(ylabel="level, DN/s")
+            axes = figure.add_subplot(xlabel=label, ylabel="level, DN/s")
             for number, comparison in enumerate(comparisons):
-                table = comparison.background.inputs
-                if what == "time":
-                    where = np.asarray(table["mjd"]) - 40587  # days since 1970, as in matplotlib
-                else:
-                    where = ecliptic_latitude(table)
-                _plot_levels(axes, where, number, comparison)
+                _plot_levels(axes, where(comparison.background.inputs), number, comparison)
             known = sum(len(line.get_xdata()) for line in axes.lines)
             if not known:
                 continue
             axes.set_ylim(bottom=0)
             if what == "time":
-                locator = AutoDateLocator(minticks=3, maxticks=7)
-                axes.xaxis.set_major_locator(locator)
-                axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-            else:
-                axes.set(xlabel="|ecliptic latitude|, deg", xlim=(0, 90))
+                axes.xaxis.set_major_locator(AutoDateLocator(minticks=2, maxticks=5))
+                axes.xaxis.set_major_formatter(DateFormatter("%Y-%m-%d"))
+            elif what == "ecliptic latitude":
+                axes.set_xlim(0, 90)
             figure.legend(loc="outside upper left", ncols=2, fontsize=9, handletextpad=0.2)
             alt = f"Sky level against {what} of {known} exposures"
             images.append(_drawn(figure, alt, lossless=True))
     return images
+
+
+def _days(table: Table) -> np.ndarray:
+    """Starts of exposures in days since 1970, as matplotlib counts."""
+    return np.asarray(table["mjd"]) - 40587
 
 
 def _plot_levels(axes: Axes, where: np.ndarray, number: int, comparison: Comparison) -> None:
@@ -189,6 +193,31 @@ def ecliptic_latitude(table: Table) -> np.ndarray:
     """Distance of each pointing from the ecliptic, deg; NaN where it is not known."""
     sky = SkyCoord(np.asarray(table["ra"]), np.asarray(table["dec"]), unit="deg")
     return np.abs(sky.transform_to(BarycentricMeanEcliptic()).lat.deg)
+
+
+def solar_elongation(table: Table) -> np.ndarray:
+    """
+    Angle between each pointing and the Sun at the start of the exposure.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        An exposure table.
+
+    Returns
+    -------
+    (n,) float array
+        In deg, as seen from the Earth; seen from the telescope at L2, it is the same to half a
+        degree. NaN where pointing or time are not known.
+    """
+    ra, dec, mjd = (np.asarray(table[name], dtype=float) for name in ("ra", "dec", "mjd"))
+    known = np.isfinite(ra) & np.isfinite(dec) & np.isfinite(mjd)
+    angle = np.full(len(table), np.nan)
+    # TDB is a minute from UTC, and needs no table of leap seconds.
+    sun = get_sun(Time(mjd[known], format="mjd", scale="tdb"))
+    pointing = SkyCoord(ra[known], dec[known], unit="deg", frame=sun.frame.replicate_without_data())
+    angle[known] = pointing.separation(sun).deg
+    return angle
 
 
 def residual_range(pictures: Iterable[Picture]) -> float:

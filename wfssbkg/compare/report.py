@@ -115,6 +115,7 @@ def _section(comparison: Comparison, config: Config) -> dict[str, Any]:
     rms = {name: picture.rms for name, picture in comparison.pictures.items()}
     rows["rms"] = [rms.get(name, np.nan) for name in rows["productFilename"]]
     rows["latitude"] = pictures.ecliptic_latitude(rows)
+    rows["elongation"] = pictures.solar_elongation(rows)
     rows["date"] = [
         str(Time(mjd, format="mjd").strftime("%Y-%m-%d")) if np.isfinite(mjd) else ""
         for mjd in rows["mjd"]
