@@ -395,7 +395,6 @@ def test_the_search_counts_what_it_finds(page):
     assert count.text == "13 of 13 exposures"
 
 
-SIZES = ("scroll", "client")
 IN_VIEW = """
 const place = document.querySelector(":target").getBoundingClientRect();
 const bar = document.querySelector("nav").getBoundingClientRect().bottom;
@@ -416,12 +415,57 @@ def test_a_row_leads_to_its_thumbnail_and_back(page, name):
     assert page.execute_script(IN_VIEW)
 
 
+def enlarged(page):
+    """The caption of the picture that is enlarged, and its width; None if there is none."""
+    found = page.find_elements("css selector", "dialog[open]")
+    if not found:
+        return None
+    (image,) = found[0].find_elements("tag name", "img")
+    return found[0].find_element("tag name", "p").text, image.size["width"]
+
+
+def test_a_click_enlarges_a_picture_and_another_closes_it(page):
+    for words in ("The finished background, flat field out.", "jw90000001001_02101_00000\n"):
+        (small,) = (
+            figure.find_element("tag name", "img")
+            for figure in page.find_elements("css selector", "#GR150C-F115W figure")
+            if figure.text.startswith(words)
+        )
+        before = small.size["width"]
+        small.click()
+        caption, width = enlarged(page)
+        assert f"{caption}\n".startswith(words)
+        assert width > 1.5 * before
+        page.find_element("css selector", "dialog img").click()
+        assert enlarged(page) is None
+        assert small.size["width"] == before
+
+
+def test_pictures_are_enlarged_by_the_keyboard_alone(page):
+    from selenium.webdriver.common.keys import Keys
+
+    first = page.find_element("css selector", ".sheet .enlarge")
+    first.send_keys(Keys.ENTER)
+    captions = [enlarged(page)[0]]
+    for key in (Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_LEFT, Keys.ARROW_LEFT):
+        page.switch_to.active_element.send_keys(key)
+        captions.append(enlarged(page)[0])
+    assert captions[0] == captions[4] != captions[1] == captions[3]
+    assert len(set(captions)) == 3
+    page.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert enlarged(page) is None
+    assert page.switch_to.active_element == first
+    first.send_keys(Keys.SPACE)
+    page.switch_to.active_element.send_keys(Keys.ENTER)  # on the button that closes
+    assert enlarged(page) is None
+
+
 def test_no_column_is_lost_on_a_laptop(page):
     boxes = page.find_elements("css selector", ".box, .exposures-box")
     assert len(boxes) == 9
     for box in boxes:
-        wide, seen = (page.execute_script(f"return arguments[0].{x}Width", box) for x in SIZES)
-        assert wide <= seen, box.get_attribute("aria-label")
+        beyond = "return arguments[0].scrollWidth - arguments[0].clientWidth"
+        assert page.execute_script(beyond, box) <= 0, box.get_attribute("aria-label")
 
 
 def test_on_a_phone_the_key_figures_are_seen_and_only_boxes_scroll_sideways(page):

@@ -23,12 +23,12 @@ from PIL import Image as Pillow
 from wfssbkg.compare.residual import box_means
 from wfssbkg.detector import science_pixels
 from wfssbkg.files import exposure_table
-from wfssbkg.files.comparison_file import IN, OFFICIAL, OUT, Comparison, Picture
+from wfssbkg.files.comparison_file import IN, OFFICIAL, OUT, SCATTERED, Comparison, Picture
 
 _INK, _FAINT, _NOTHING = "#22262b", "#8a929b", "#d5d8dc"  # text, axes, pixels without a value
 # Of Okabe & Ito (2008), which the colour-blind can tell apart.
-_BLUE, _SKY, _VERMILION = "#0072b2", "#56b4e9", "#d55e00"
-_COLOURS = (_BLUE, _VERMILION, "#009e73", "#cc79a7", "#e69f00", _SKY)
+_BLUE, _SKY, _VERMILION, _GREEN = "#0072b2", "#56b4e9", "#d55e00", "#009e73"
+_COLOURS = (_BLUE, _VERMILION, _GREEN, "#cc79a7", "#e69f00", _SKY)
 _MARKERS = "osD^vP"
 _DIVERGING = "RdBu_r"
 _STYLE = {
@@ -106,6 +106,7 @@ def _profile(comparison: Comparison, kind: str, most: float) -> Image:
         (getattr(comparison.scores[name], f"{kind}_profile"), label, colour)
         for name, label, colour in (
             (OUT, "new, on exposures it was made without", _BLUE),
+            (SCATTERED, "the same, with the scattered light of each subtracted", _GREEN),
             (IN, "new, on exposures it was made of", _SKY),
             (OFFICIAL, comparison.official_name, _VERMILION),
         )
