@@ -395,6 +395,8 @@ def test_the_search_counts_what_it_finds(page):
     assert count.text == "13 of 13 exposures"
 
 
+LAPTOP = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+LANDSCAPE = 1032  # px; the width of an A4 page between its margins
 IN_VIEW = """
 const place = document.querySelector(":target").getBoundingClientRect();
 const bar = document.querySelector("nav").getBoundingClientRect().bottom;
@@ -482,13 +484,14 @@ def test_on_a_phone_the_key_figures_are_seen_and_only_boxes_scroll_sideways(page
         labels = "return getComputedStyle(arguments[0], '::before').content"
         assert page.execute_script(labels, cells[0]) == '"RMS, new, %"'
     finally:
-        laptop = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", laptop)
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", LAPTOP)
 
 
 def test_on_paper_everything_is_there_but_the_controls(page):
     page.find_element("css selector", "#GR150C-F115W-search input").send_keys("nowhere")
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    paper = {"width": LANDSCAPE, "height": 703, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", paper)
     try:
         assert len(column(page, "GR150C-F115W", "exposure")) == 13
         box = page.find_element("css selector", ".exposures-box")
@@ -497,10 +500,11 @@ def test_on_paper_everything_is_there_but_the_controls(page):
         assert not page.find_element("tag name", "nav").is_displayed()
         summary = page.find_element("css selector", ".summary")
         assert summary.rect["y"] + summary.rect["height"] < 1000  # px; an A4 page has 1122
-        first = page.find_element("css selector", "h2")
-        assert first.text == "Summary"
+        assert page.find_element("css selector", "h2").text == "Summary"
+        assert page.find_element("css selector", ".exposures").rect["width"] <= LANDSCAPE
     finally:
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", LAPTOP)
 
 
 def test_without_javascript_all_is_there_and_no_control_is_dead(written):
