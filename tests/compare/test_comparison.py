@@ -73,7 +73,8 @@ def test_the_new_background_is_better_than_the_official_one(compared, which):
     assert not_below(out, official) == []
     assert own["rms"] < out["rms"]
     assert own["mean_rms"] < out["mean_rms"]
-    assert layout.report(folders[0].output_directory).exists()
+    page = layout.report(folders[0].output_directory).read_text()
+    assert "<b>Simulated</b>: all combined exposures" in page
     assert "jwst_niriss_bkg_" in said
     assert "leaves more of its own exposures" not in said
 
@@ -166,6 +167,7 @@ def test_pictures_of_all_masked_exposures(quick, finished):
         assert picture.residual.shape == picture.masked.shape == (128, 128)
         assert picture.residual.dtype == np.float32
         assert np.isfinite(picture.rms) == (name in fates[exposure_table.ACCEPTED])
+        assert picture.scored == ("in" if name in fates[exposure_table.ACCEPTED] else "out")
         assert np.nanmin(picture.masked) >= 0
         assert np.nanmax(picture.masked) <= 1
         (row,) = table[table["productFilename"] == name]

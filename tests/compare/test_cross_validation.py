@@ -48,6 +48,22 @@ def test_an_error_that_goes_with_x_is_in_the_column_profile(tmp_path):
     assert found["row_100"] - found["row_0"] < 0.01
 
 
+def test_the_picture_is_of_the_background_that_was_made_without_the_exposure(tmp_path):
+    exposure = small.masked_exposure(
+        small.folder(tmp_path), NAME, np.full(SHAPE, 0.5), 0.02, level=0.5
+    )
+    slope = np.broadcast_to(np.linspace(0.9, 1.1, SHAPE[1]), SHAPE)
+    files = {IN: tmp_path / "in.fits", OUT: tmp_path / "out.fits"}
+    for name, background in ((IN, np.ones(SHAPE)), (OUT, slope)):
+        write_background(files[name], background)
+    scores, picture = cross_validation.measure_exposure(
+        exposure, files, small.DEFAULTS, refined=False
+    )
+    assert picture.scored == OUT
+    assert picture.rms == scores[OUT].rms > 10 * scores[IN].rms
+    assert picture.residual[30, 10] == pytest.approx(100 * (1 - slope[30, 10]), abs=1)
+
+
 @pytest.mark.parametrize("grating", ["GR150C", "GR150R"])
 @pytest.mark.parametrize("refined", [True, False])
 def test_exposures_are_scored_outside_the_mask_that_is_asked_for(grating, refined, tmp_path):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from wfssbkg.compare.figures import keywords, verdict
+from tests.compare.test_report import comparison
+from wfssbkg.compare.figures import keywords, other_exposures, verdict
 from wfssbkg.files.comparison_file import Score
 
 
@@ -49,6 +50,22 @@ def test_a_verdict_says_by_how_much(rows, word, text):
     found = verdict(rows, "ref")
     assert found.word == word
     assert text in found.text
+
+
+def test_scores_of_other_exposures_are_told():
+    one = comparison()
+    assert other_exposures(one) == ""
+    first = next(iter(one.pictures.values()))
+    first.scored = "in"
+    words = (
+        "on the 9 exposures that a background was made without, jwst_niriss_bkg_0001.fits on all 10"
+    )
+    assert words in other_exposures(one)
+    first.scored = ""  # of an older comparison
+    assert other_exposures(one) == ""
+    first.scored = "in"
+    del one.scores["out"]
+    assert other_exposures(one) == ""
 
 
 def test_a_background_that_is_better_in_one_thing_only_is_mixed():

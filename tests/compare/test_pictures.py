@@ -66,6 +66,51 @@ def test_colours_end_where_most_residuals_do():
     assert pictures.residual_range([]) > 0
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """Figures as they are drawn, instead of their pixels; by the beginning of their words."""
+    figures = {}
+
+    def keep(figure, alt, **options):
+        figures[alt[:12]] = figure
+        figure.canvas.draw()
+        return pictures.Image("", 1, 1, alt)
+
+    monkeypatch.setattr(pictures, "_drawn", keep)
+    return figures
+
+
+def test_each_profile_has_a_panel_and_what_is_beyond_its_scale_is_marked(drawn):
+    one = comparison()
+    one.scores["out"].column_profile[[20, 30]] = 500, -400
+    images = pictures.plates(one)
+    assert "2 of them beyond" in images["column"].alt
+    assert "1 of them beyond" in images["row"].alt
+    pictures._profile(one, "column", 2.0)
+    panels = drawn["Median resid"].axes
+    assert [axes.get_title(loc="left") for axes in panels] == [
+        "new, on exposures it was made without",
+        "new, on exposures it was made of",
+        "jwst_niriss_bkg_0001.fits",
+    ]
+    marks = [
+        line for line in panels[0].lines if line.get_marker() in "^v" and len(line.get_xdata())
+    ]
+    assert [(line.get_marker(), *line.get_xydata()[0]) for line in marks] == [
+        ("^", 20, 2.0),
+        ("v", 30, -2.0),
+    ]
+
+
+def test_coverage_is_told_in_whole_numbers(drawn):
+    one = comparison()
+    one.background.number = np.minimum(one.background.number, 3)
+    pictures.plates(one)
+    bar = drawn["Coverage: 0 "].axes[1]
+    ticks = [tick for tick in bar.get_yticks() if 0 <= tick <= 3]
+    assert ticks == [0, 1, 2, 3]
+
+
 def test_ecliptic_latitude_of_a_pole_and_of_an_equinox():
     table = exposure_table.new(
         [
@@ -78,6 +123,40 @@ def test_ecliptic_latitude_of_a_pole_and_of_an_equinox():
     latitude = pictures.ecliptic_latitude(table)
     assert latitude[[0, 1, 3]] == pytest.approx([90, 0, 26.56], abs=0.01)
     assert np.isnan(latitude[2])
+
+
+def test_solar_elongation_where_the_sun_is_known():
+    """At the equinox of 2024 March 20, 03:06 UT, the Sun is at RA 0, Dec 0."""
+    equinox = {"mjd": 60389.129}
+    table = exposure_table.new(
+        [
+            {"productFilename": "a", "ra": 0.0, "dec": 0.0} | equinox,
+            {"productFilename": "b", "ra": 90.0, "dec": 0.0} | equinox,
+            {"productFilename": "c", "ra": 100.0, "dec": 0.0} | equinox,
+            {"productFilename": "d", "ra": 0.0, "dec": -70.0} | equinox,
+            {"productFilename": "e", "ra": 0.0, "dec": 0.0, "mjd": 60575.53},  # September 22,
+            {"productFilename": "f", "ra": 0.0, "dec": 0.0},
+            {"productFilename": "g"} | equinox,
+        ]
+    )
+    elongation = pictures.solar_elongation(table)
+    # Coordinates are those of the year 2000: precession is 0.3 deg since then.
+    assert elongation[:5] == pytest.approx([0, 90, 100, 70, 180], abs=0.5)
+    assert np.isnan(elongation[5:]).all()
+
+
+def test_levels_are_plotted_with_complete_axes(monkeypatch):
+    figures = []
+    monkeypatch.setattr(pictures, "_drawn", lambda figure, *_, **__: figures.append(figure))
+    pictures.levels([comparison()])
+    labels = [(figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) for figure in figures]
+    assert labels == [
+        ("distance from the ecliptic, deg", "level, DN/s"),
+        ("solar elongation, deg", "level, DN/s"),
+        ("start of the exposure, UTC", "level, DN/s"),
+    ]
+    for figure in figures:
+        assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [10, 2]
 
 
 def test_the_user_s_style_of_matplotlib_is_neither_used_nor_changed():

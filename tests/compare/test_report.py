@@ -1,6 +1,7 @@
 """The report of a comparison, as a file and in a browser."""
 
 import os
+import re
 from pathlib import Path
 
 import astropy
@@ -70,8 +71,9 @@ def comparison(name="GR150C-F115W", exposed=12, seed=1):
             row["productFilename"]: Picture(
                 rng.normal(size=(64, 64)).astype(np.float32),
                 np.pad(rng.uniform(size=(62, 62)) ** 8, 1, constant_values=np.nan),
-                0.5,
+                np.nan if row.get("status") == exposure_table.REJECTED else 0.5,
                 number % 3,
+                scored="out",
             )
             for number, row in enumerate(rows[:-1])
         },
@@ -118,6 +120,98 @@ def test_settings_versions_and_the_date_of_the_query_are_in_it(written):
     assert f"astropy {astropy.__version__}" in page
     assert "2026-01-02T03:04:05" in page
     assert "field 1: 11 % masked" in page
+
+
+def test_simulated_exposures_are_called_so_in_the_first_lines(written, settings, tmp_path):
+    assert "<b>Simulated" not in written.read_text()
+    one, two = comparison(), comparison("GR150R-F115W", exposed=13, seed=2)
+    one.background.inputs["pi_name"] = exposure_table.SIMULATED
+    path = tmp_path / "report.html"
+    report.write(path, [one], settings)
+    beginning, _, rest = path.read_text().partition("<nav")
+    assert "<b>Simulated</b>: all combined exposures" in beginning
+    assert "<b>Simulated.</b> <span" in rest
+    two.background.inputs["pi_name"][1] = exposure_table.SIMULATED
+    report.write(path, [one, two], settings)
+    beginning, _, rest = path.read_text().partition("<nav")
+    assert "<b>Simulated</b>: 11 of the 21 combined exposures" in beginning
+    assert rest.count("<b>Simulated.</b>") == rest.count("<b>Simulated in part.</b>") == 1
+
+
+def test_the_files_are_linked_from_where_the_report_is(settings, tmp_path):
+    one = comparison()
+    one.folder = Folder(one.folder.combination, tmp_path / "my work", tmp_path / "out")
+    path = tmp_path / "out" / "report.html"
+    path.parent.mkdir()
+    report.write(path, [one], settings)
+    addresses = re.findall('<a href="([^"#]*)"', path.read_text())
+    folder = "../my%20work/GR150C-F115W"
+    assert addresses == [
+        "quality.ecsv",
+        "nis-f115w-gr150c_skyflat.fits",
+        "nis-f115w-gr150c_skyflat_unflat.fits",
+        f"{folder}/background.fits",
+        f"{folder}/GR150C-F115W.fits",
+        f"{folder}/comparison.fits",
+    ]
+
+
+def test_exposure_time_programmes_and_reasons_are_told(settings, tmp_path):
+    path = tmp_path / "report.html"
+    report.write(path, [comparison()], settings)
+    page = path.read_text()
+    assert "exposure time, h</dt><dd>0.8</dd>" in page  # 10 exposures of 300 s
+    programme = page.partition('id="GR150C-F115W-programmes"')[2].partition("</table>")[0]
+    row = re.search(">9000</th>.*?</tr>", programme, re.DOTALL)[0]
+    assert re.findall('class="n">([^<]*)', row) == [
+        "10",
+        "2",
+        "0",
+        "0",
+        "0.83",
+        "0.00",
+        "1.05",
+        "0.50",
+    ]
+    reasons = page.partition('GR150C-F115W-left-out"')[2].partition("</table>")[0]
+    for status, reason in (("rejected", "scattered light"), ("excluded", "dark")):
+        assert (
+            f'<td class="n">1</td><td class="status {status}">{status}</td><td>{reason}<' in reasons
+        )
+
+
+def test_levels_of_simulated_exposures_are_not_said_to_follow_the_sky(settings, tmp_path):
+    one, path = comparison(), tmp_path / "report.html"
+    for simulated in (False, True):
+        if simulated:
+            one.background.inputs["pi_name"] = exposure_table.SIMULATED
+        report.write(path, [one], settings)
+        caption = path.read_text().partition('id="levels"')[2]
+        assert ("levels at random" in caption) == simulated
+
+
+def test_each_picture_says_whether_the_background_was_made_of_the_exposure(settings, tmp_path):
+    one = comparison()
+    one.pictures["jw90000001001_02101_00000_nis_rate.fits"].scored = "in"
+    path = tmp_path / "report.html"
+    report.write(path, [one], settings)
+    captions = re.findall('<figure id="exposure-.*?</figcaption>', path.read_text(), re.DOTALL)
+    own = [caption for caption in captions if "<br>in sample" in caption]
+    assert len(own) == 1
+    assert "jw90000001001_<wbr>02101_<wbr>00000" in own[0]
+    assert sum("<br>out of sample" in caption for caption in captions) == 11
+
+
+def test_nothing_is_better_that_was_scored_on_other_exposures(settings, tmp_path):
+    one = comparison()
+    path = tmp_path / "report.html"
+    report.write(path, [one], settings)
+    assert ">Better</span>" in path.read_text()
+    one.pictures["jw90000001001_02101_00000_nis_rate.fits"].scored = "in"
+    report.write(path, [one], settings)
+    page = path.read_text()
+    assert ">Better</span>" not in page
+    assert ">Not compared</span>: the new background was scored on the 9 exposures" in page
 
 
 def test_uncertainty_and_filled_part_are_in_per_cent(settings, tmp_path):
@@ -243,7 +337,7 @@ def test_it_loads_without_an_error_and_asks_for_nothing(written):
 
 
 def test_names_and_reasons_are_shown_as_they_are(page):
-    assert SPITEFUL in column(page, "GR150C-F115W", "exposure")
+    assert SPITEFUL.removesuffix("_nis_rate.fits") in column(page, "GR150C-F115W", "exposure")
     assert REASON in column(page, "GR150C-F115W", "reason")
     assert NOTE in page.find_element("id", "GR150R-F115W").text
     assert not page.find_elements("css selector", "table i, table script, .notes b")
@@ -264,8 +358,8 @@ def test_a_click_on_a_heading_sorts_numbers_and_turns_the_order(page):
     button(page, "GR150C-F115W", "status").click()
     assert cell.get_attribute("aria-sort") is None
     # The other table is left alone.
-    names = column(page, "GR150R-F115W", "exposure")
-    assert names == sorted(names)
+    statuses = column(page, "GR150R-F115W", "status")
+    assert statuses == ["accepted"] * 11 + ["rejected"] * 2 + ["excluded"]
 
 
 def test_the_keyboard_alone_searches_and_sorts(page):
@@ -301,6 +395,8 @@ def test_the_search_counts_what_it_finds(page):
     assert count.text == "13 of 13 exposures"
 
 
+LAPTOP = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+LANDSCAPE = 1032  # px; the width of an A4 page between its margins
 IN_VIEW = """
 const place = document.querySelector(":target").getBoundingClientRect();
 const bar = document.querySelector("nav").getBoundingClientRect().bottom;
@@ -308,9 +404,9 @@ return place.top >= bar && place.bottom <= innerHeight;
 """
 
 
-@pytest.mark.parametrize("name", ["jw90001001001_02101_00001_nis_rate.fits", SPITEFUL])
+@pytest.mark.parametrize("name", ["jw90001001001_02101_00001", SPITEFUL[: -len("_nis_rate.fits")]])
 def test_a_row_leads_to_its_thumbnail_and_back(page, name):
-    page.find_element("link text", name).click()
+    page.find_element("id", "GR150C-F115W-exposures").find_element("link text", name).click()
     target = page.find_element("css selector", ":target")
     assert target.tag_name == "figure"
     assert page.execute_script(IN_VIEW)
@@ -321,28 +417,94 @@ def test_a_row_leads_to_its_thumbnail_and_back(page, name):
     assert page.execute_script(IN_VIEW)
 
 
-def test_on_a_phone_only_boxes_scroll_sideways(page):
+def enlarged(page):
+    """The caption of the picture that is enlarged, and its width; None if there is none."""
+    found = page.find_elements("css selector", "dialog[open]")
+    if not found:
+        return None
+    (image,) = found[0].find_elements("tag name", "img")
+    return found[0].find_element("tag name", "p").text, image.size["width"]
+
+
+def test_a_click_enlarges_a_picture_and_another_closes_it(page):
+    for words in ("The finished background, flat field out.", "jw90000001001_02101_00000\n"):
+        (small,) = (
+            figure.find_element("tag name", "img")
+            for figure in page.find_elements("css selector", "#GR150C-F115W figure")
+            if figure.text.startswith(words)
+        )
+        before = small.size["width"]
+        small.click()
+        caption, width = enlarged(page)
+        assert f"{caption}\n".startswith(words)
+        assert width > 1.5 * before
+        page.find_element("css selector", "dialog img").click()
+        assert enlarged(page) is None
+        assert small.size["width"] == before
+
+
+def test_pictures_are_enlarged_by_the_keyboard_alone(page):
+    from selenium.webdriver.common.keys import Keys
+
+    first = page.find_element("css selector", ".sheet .enlarge")
+    first.send_keys(Keys.ENTER)
+    captions = [enlarged(page)[0]]
+    for key in (Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_LEFT, Keys.ARROW_LEFT):
+        page.switch_to.active_element.send_keys(key)
+        captions.append(enlarged(page)[0])
+    assert captions[0] == captions[4] != captions[1] == captions[3]
+    assert len(set(captions)) == 3
+    page.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert enlarged(page) is None
+    assert page.switch_to.active_element == first
+    first.send_keys(Keys.SPACE)
+    page.switch_to.active_element.send_keys(Keys.ENTER)  # on the button that closes
+    assert enlarged(page) is None
+
+
+def test_no_column_is_lost_on_a_laptop(page):
+    boxes = page.find_elements("css selector", ".box, .exposures-box")
+    assert len(boxes) == 9
+    for box in boxes:
+        beyond = "return arguments[0].scrollWidth - arguments[0].clientWidth"
+        assert page.execute_script(beyond, box) <= 0, box.get_attribute("aria-label")
+
+
+def test_on_a_phone_the_key_figures_are_seen_and_only_boxes_scroll_sideways(page):
     screen = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     try:
         widths = "return [document.documentElement.scrollWidth, innerWidth]"
         assert page.execute_script(widths) == [390, 390]
+        cells = page.find_elements("css selector", ".summary td.n, .residuals td.key")
+        assert len(cells) == 2 * (11 + 6)
+        for cell in cells:
+            assert cell.is_displayed()
+            assert cell.rect["x"] + cell.rect["width"] <= 390
+        labels = "return getComputedStyle(arguments[0], '::before').content"
+        assert page.execute_script(labels, cells[0]) == '"RMS, new, %"'
     finally:
-        laptop = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", laptop)
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", LAPTOP)
 
 
 def test_on_paper_everything_is_there_but_the_controls(page):
     page.find_element("css selector", "#GR150C-F115W-search input").send_keys("nowhere")
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    paper = {"width": LANDSCAPE, "height": 703, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", paper)
     try:
         assert len(column(page, "GR150C-F115W", "exposure")) == 13
         box = page.find_element("css selector", ".exposures-box")
         assert page.execute_script("return arguments[0].scrollHeight", box) <= box.size["height"]
         assert not page.find_element("css selector", ".search").is_displayed()
         assert not page.find_element("tag name", "nav").is_displayed()
+        summary = page.find_element("css selector", ".summary")
+        assert summary.rect["y"] + summary.rect["height"] < 1000  # px; an A4 page has 1122
+        assert page.find_element("css selector", "h2").text == "Summary"
+        assert page.find_element("css selector", ".exposures").rect["width"] <= LANDSCAPE
     finally:
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", LAPTOP)
 
 
 def test_without_javascript_all_is_there_and_no_control_is_dead(written):

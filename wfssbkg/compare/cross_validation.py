@@ -260,6 +260,7 @@ def _score_exposures(
         if exposure in rejected:
             exposure.read_header()
             pictures[exposure.name].rms = np.nan
+            pictures[exposure.name].scored = OUT
     for field, numbers in enumerate(fields.members([exposure.pointing for exposure in shown])):
         for k in numbers:
             pictures[shown[k].name].field = field
@@ -296,13 +297,15 @@ def measure_exposure(
         source = bits & np.uint8(masked_exposure.SOURCE) > 0
     science = science_pixels(sci.shape)
     unusable = (bits & np.uint8(masked_exposure.BAD) > 0) | ~(err > 0) | ~science
-    models = _models(backgrounds)
+    shown = OUT if OUT in backgrounds else IN  # first, since what it leaves is the picture
+    names = sorted(backgrounds, key=lambda name: name != shown)
+    models = _models({name: backgrounds[name] for name in names})
     scores, left = residual.scores_of(sci, err, ~(unusable | source), models, config)
     side = -(-max(sci.shape) // PICTURE)
     small = residual.box_means(np.where(unusable, np.nan, left), side)
     masked = residual.box_means(np.where(science, unusable | source, np.nan), side)
-    rms = (scores.get(OUT) or scores[IN]).rms
-    return scores, Picture(small.astype(np.float32), masked.astype(np.float32), rms)
+    small, masked = small.astype(np.float32), masked.astype(np.float32)
+    return scores, Picture(small, masked, scores[shown].rms, scored=shown)
 
 
 def _models(backgrounds: Mapping[str, Path]) -> dict[str, Model]:

@@ -121,6 +121,31 @@ def verdict(known: Mapping[str, Mapping[str, float]], reference: str) -> Verdict
     return Verdict(word, f"than {reference}: {told}{own}")
 
 
+def other_exposures(comparison: Comparison) -> str:
+    """
+    How the new background and the reference were scored on different exposures.
+
+    Parameters
+    ----------
+    comparison : `~wfssbkg.files.comparison_file.Comparison`
+
+    Returns
+    -------
+    str
+        In words; '' if both were scored on the same exposures.
+    """
+    if OUT not in comparison.scores or OFFICIAL not in comparison.scores:
+        return ""
+    scored = [x.scored for x in comparison.pictures.values() if np.isfinite(x.rms) and x.scored]
+    without = scored.count(OUT)
+    if without == len(scored):
+        return ""
+    return (
+        f"the new background was scored on the {without} exposures that a background was made "
+        f"without, {comparison.official_name} on all {len(scored)}"
+    )
+
+
 def _measures(row: Mapping[str, float]) -> dict[str, float]:
     """What is compared of the `figures` of a score."""
     return {

@@ -10,11 +10,12 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.style
 import numpy as np
-from astropy.coordinates import BarycentricMeanEcliptic, SkyCoord
+from astropy.coordinates import BarycentricMeanEcliptic, SkyCoord, get_sun
 from astropy.table import Table
+from astropy.time import Time
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import AutoDateLocator, DateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image as Pillow
@@ -22,12 +23,12 @@ from PIL import Image as Pillow
 from wfssbkg.compare.residual import box_means
 from wfssbkg.detector import science_pixels
 from wfssbkg.files import exposure_table
-from wfssbkg.files.comparison_file import IN, OFFICIAL, OUT, Comparison, Picture
+from wfssbkg.files.comparison_file import IN, OFFICIAL, OUT, SCATTERED, Comparison, Picture
 
 _INK, _FAINT, _NOTHING = "#22262b", "#8a929b", "#d5d8dc"  # text, axes, pixels without a value
 # Of Okabe & Ito (2008), which the colour-blind can tell apart.
-_BLUE, _SKY, _VERMILION = "#0072b2", "#56b4e9", "#d55e00"
-_COLOURS = (_BLUE, _VERMILION, "#009e73", "#cc79a7", "#e69f00", _SKY)
+_BLUE, _SKY, _VERMILION, _GREEN = "#0072b2", "#56b4e9", "#d55e00", "#009e73"
+_COLOURS = (_BLUE, _VERMILION, _GREEN, "#cc79a7", "#e69f00", _SKY)
 _MARKERS = "osD^vP"
 _DIVERGING = "RdBu_r"
 _STYLE = {
@@ -88,7 +89,7 @@ def plates(comparison: Comparison) -> dict[str, Image]:
     low, high = np.nanmin(number), np.nanmax(number)
     label = "exposures that count in a pixel"
     alt = f"Coverage: {low:.0f} to {high:.0f} exposures, median {np.nanmedian(number):.0f}"
-    found["coverage"] = _map(number, (0, high), label, alt, extend="neither")
+    found["coverage"] = _map(number, (0, high), label, alt, extend="neither", whole=True)
 
     scores = comparison.scores.values()
     values = [x for score in scores for x in (score.column_profile, score.row_profile)]
@@ -100,53 +101,77 @@ def plates(comparison: Comparison) -> dict[str, Image]:
 
 
 def _profile(comparison: Comparison, kind: str, most: float) -> Image:
-    """The profiles of columns or of rows, between two residuals of the same size."""
-    with _figure(5.4, 3.0) as figure:
-        axes = figure.add_subplot()
-        axes.axhline(0, color=_FAINT, linewidth=0.8)
-        for name, label, colour, width in (
-            (OFFICIAL, comparison.official_name, _VERMILION, 0.9),
-            (IN, "new, on exposures it was made of", _SKY, 2.2),
-            (OUT, "new, on exposures it was made without", _BLUE, 0.9),
-        ):
-            if name in comparison.scores:
-                profile = getattr(comparison.scores[name], f"{kind}_profile")
-                axes.plot(profile, color=colour, linewidth=width, label=label)
-                axes.set_xlim(0, len(profile))
-        axes.set(ylim=(-most, most), xlabel=f"{kind}, px", ylabel="residual, % of the sky")
-        style = {"handlelength": 1.6, "borderaxespad": 0, "labelspacing": 0.25, "fontsize": 9}
-        figure.legend(loc="outside upper left", **style)
-        alt = f"Median residual of the {kind}s of the frame; the table has its percentiles"
+    """The profiles of columns or of rows, one below the other, between residuals of +-`most`."""
+    shown = [
+        (getattr(comparison.scores[name], f"{kind}_profile"), label, colour)
+        for name, label, colour in (
+            (OUT, "new, on exposures it was made without", _BLUE),
+            (SCATTERED, "the same, with the scattered light of each subtracted", _GREEN),
+            (IN, "new, on exposures it was made of", _SKY),
+            (OFFICIAL, comparison.official_name, _VERMILION),
+        )
+        if name in comparison.scores
+    ]
+    beyond = 0
+    with _figure(5.4, 0.7 + 1.15 * len(shown)) as figure:
+        panels = figure.subplots(len(shown), sharex=True, sharey=True, squeeze=False)[:, 0]
+        for axes, (profile, label, colour) in zip(panels, shown, strict=True):
+            axes.axhline(0, color=_FAINT, linewidth=0.8)
+            axes.plot(profile, color=colour, linewidth=0.9)
+            axes.set_title(label, loc="left", fontsize=9)
+            beyond += _mark_clipped(axes, profile, most, colour)
+            axes.set(xlim=(0, len(profile)), ylim=(-most, most))
+        panels[-1].set_xlabel(f"{kind}, px")
+        figure.supylabel("residual, % of the sky", fontsize="medium")
+        alt = (
+            f"Median residual of the {kind}s of the frame, {beyond} of them beyond the scale; "
+            "the table has its percentiles"
+        )
         return _drawn(figure, alt, lossless=True)
 
 
+def _mark_clipped(axes: Axes, profile: np.ndarray, most: float, colour: str) -> int:
+    """Triangles at the edge of a plot, where a profile is beyond it; how many."""
+    beyond = 0
+    for marker, edge, clipped in (("^", most, profile > most), ("v", -most, profile < -most)):
+        (where,) = np.nonzero(clipped)
+        style = {"color": colour, "marker": marker, "markersize": 5, "linestyle": ""}
+        (line,) = axes.plot(where, np.full(len(where), edge), clip_on=False, **style)
+        line.set_in_layout(False)  # what reaches over the frame makes it no smaller
+        beyond += len(where)
+    return beyond
+
+
 def levels(comparisons: Sequence[Comparison]) -> list[Image]:
-    """Levels against ecliptic latitude and against time, all combinations in one."""
+    """Levels against ecliptic latitude, solar elongation and time, all combinations in one."""
     images = []
-    for what in ("ecliptic latitude", "time"):
+    for what, label, where in (
+        ("ecliptic latitude", "distance from the ecliptic, deg", ecliptic_latitude),
+        ("solar elongation", "solar elongation, deg", solar_elongation),
+        ("time", "start of the exposure, UTC", _days),
+    ):
         with _figure(5.4, 3.6) as figure:
-            axes = figure.add_subplot(ylabel="level, DN/s")
+            axes = figure.add_subplot(xlabel=label, ylabel="level, DN/s")
             for number, comparison in enumerate(comparisons):
-                table = comparison.background.inputs
-                if what == "time":
-                    where = np.asarray(table["mjd"]) - 40587  # days since 1970, as in matplotlib
-                else:
-                    where = ecliptic_latitude(table)
-                _plot_levels(axes, where, number, comparison)
+                _plot_levels(axes, where(comparison.background.inputs), number, comparison)
             known = sum(len(line.get_xdata()) for line in axes.lines)
             if not known:
                 continue
             axes.set_ylim(bottom=0)
             if what == "time":
-                locator = AutoDateLocator(minticks=3, maxticks=7)
-                axes.xaxis.set_major_locator(locator)
-                axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-            else:
-                axes.set(xlabel="|ecliptic latitude|, deg", xlim=(0, 90))
+                axes.xaxis.set_major_locator(AutoDateLocator(minticks=2, maxticks=5))
+                axes.xaxis.set_major_formatter(DateFormatter("%Y-%m-%d"))
+            elif what == "ecliptic latitude":
+                axes.set_xlim(0, 90)
             figure.legend(loc="outside upper left", ncols=2, fontsize=9, handletextpad=0.2)
             alt = f"Sky level against {what} of {known} exposures"
             images.append(_drawn(figure, alt, lossless=True))
     return images
+
+
+def _days(table: Table) -> np.ndarray:
+    """Starts of exposures in days since 1970, as matplotlib counts."""
+    return np.asarray(table["mjd"]) - 40587
 
 
 def _plot_levels(axes: Axes, where: np.ndarray, number: int, comparison: Comparison) -> None:
@@ -169,6 +194,31 @@ def ecliptic_latitude(table: Table) -> np.ndarray:
     """Distance of each pointing from the ecliptic, deg; NaN where it is not known."""
     sky = SkyCoord(np.asarray(table["ra"]), np.asarray(table["dec"]), unit="deg")
     return np.abs(sky.transform_to(BarycentricMeanEcliptic()).lat.deg)
+
+
+def solar_elongation(table: Table) -> np.ndarray:
+    """
+    Angle between each pointing and the Sun at the start of the exposure.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        An exposure table.
+
+    Returns
+    -------
+    (n,) float array
+        In deg, as seen from the Earth; seen from the telescope at L2, it is the same to half a
+        degree. NaN where pointing or time are not known.
+    """
+    ra, dec, mjd = (np.asarray(table[name], dtype=float) for name in ("ra", "dec", "mjd"))
+    known = np.isfinite(ra) & np.isfinite(dec) & np.isfinite(mjd)
+    angle = np.full(len(table), np.nan)
+    # TDB is a minute from UTC, and needs no table of leap seconds.
+    sun = get_sun(Time(mjd[known], format="mjd", scale="tdb"))
+    pointing = SkyCoord(ra[known], dec[known], unit="deg", frame=sun.frame.replicate_without_data())
+    angle[known] = pointing.separation(sun).deg
+    return angle
 
 
 def residual_range(pictures: Iterable[Picture]) -> float:
@@ -257,8 +307,12 @@ def _map(
     box: int = 0,
     cmap: str = "cividis",
     extend: str = "both",
+    whole: bool = False,
 ) -> Image:
-    """An image of the frame as means over boxes of so many pixels a side, with its colour scale."""
+    """An image of the frame as means over boxes of so many pixels a side, with its colour scale.
+
+    `whole`: the scale counts, in whole numbers.
+    """
     box = box or max(1, max(image.shape) // _MOST_PIXELS)
     # Placed by hand: the frames of all maps stand in line, whatever the numbers beside them.
     with _figure(5.7, 4.7, layout=None) as figure:
@@ -280,6 +334,8 @@ def _map(
         bar = figure.colorbar(shown, cax=place, extend=extend)
         bar.outline.set_visible(False)
         bar.set_label(label)
+        if whole:
+            bar.locator = MaxNLocator(integer=True)
         return _drawn(figure, alt)
 
 

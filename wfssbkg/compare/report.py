@@ -1,10 +1,12 @@
 """The report of a comparison: one HTML file that needs nothing else."""
 
 import io
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import bottleneck as bn
 import matplotlib as mpl
@@ -13,14 +15,16 @@ import yaml
 from astropy.time import Time
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from wfssbkg import __version__, versions
-from wfssbkg.compare import pictures
-from wfssbkg.compare.figures import PERCENTILES, Verdict, figures, table, verdict
+from wfssbkg import __version__, layout, versions
+from wfssbkg.compare import exposures, pictures
+from wfssbkg.compare.exposures import accepted_first
+from wfssbkg.compare.figures import PERCENTILES, Verdict, figures, other_exposures, table, verdict
 from wfssbkg.config import Config
 from wfssbkg.detector import science_pixels
 from wfssbkg.files import exposure_table, flicker_noise, up_to_date
 from wfssbkg.files.comparison_file import Comparison
 from wfssbkg.files.temporary import replacing
+from wfssbkg.layout import Folder
 from wfssbkg.run import messages
 
 LARGEST = 15_000_000  # bytes: what mail takes, and a phone opens
@@ -46,6 +50,8 @@ def write(path: Path, comparisons: list[Comparison], config: Config) -> None:
             bar.update()
     values = {
         "sections": sections,
+        "simulated": sum(section["simulated"] for section in sections),
+        "accepted": sum(len(section["fates"]["accepted"]) for section in sections),
         "levels": pictures.levels(comparisons),
         "gradient": pictures.colour_scale(),
         "difference_box": pictures.DIFFERENCE_BOX,
@@ -55,6 +61,7 @@ def write(path: Path, comparisons: list[Comparison], config: Config) -> None:
         "versions": {"WFSSBackgrounds": __version__, **versions(), "matplotlib": mpl.__version__},
         "dates": sorted({str(c.background.inputs.meta.get("QDATE", "")) for c in comparisons}),
         "largest": LARGEST,
+        "quality": layout.quality(path.parent).name,
     }
     _write_if_new(path, _small_enough(values, comparisons), comparisons)
 
@@ -104,10 +111,11 @@ def _small_enough(values: dict[str, Any], comparisons: list[Comparison]) -> str:
 def _section(comparison: Comparison, config: Config) -> dict[str, Any]:
     """What the template needs to know of a combination, but for the pictures of exposures."""
     background, reference = comparison.background, comparison.official_name
-    rows, science = background.inputs.copy(), science_pixels(background.sci.shape)
+    rows, science = accepted_first(background.inputs), science_pixels(background.sci.shape)
     rms = {name: picture.rms for name, picture in comparison.pictures.items()}
     rows["rms"] = [rms.get(name, np.nan) for name in rows["productFilename"]]
     rows["latitude"] = pictures.ecliptic_latitude(rows)
+    rows["elongation"] = pictures.solar_elongation(rows)
     rows["date"] = [
         str(Time(mjd, format="mjd").strftime("%Y-%m-%d")) if np.isfinite(mjd) else ""
         for mjd in rows["mjd"]
@@ -116,14 +124,20 @@ def _section(comparison: Comparison, config: Config) -> dict[str, Any]:
     kind = flicker_noise.settled(config, rows).mask.flicker_noise
     known = {name: figures(score) for name, score in comparison.scores.items()}
     judgement = verdict(known, reference)
+    if difference := other_exposures(comparison):
+        judgement = Verdict("not compared", difference)
     if background.pointings.max() < config.combine.minimum_pointings:
         # What it holds of its sources looks like a gain.
         judgement = Verdict("doubtful", "sources cannot be told from the sky in it")
     return {
         "name": str(comparison.folder.combination),
-        "files": [comparison.folder.finished.name, comparison.folder.finished_unflat.name],
+        "files": _links(comparison.folder),
         "kind": flicker_noise.of_background(accepted, kind),
         "fates": exposure_table.fates(rows),
+        "simulated": np.count_nonzero(accepted["pi_name"] == exposure_table.SIMULATED),
+        "left_out": exposures.left_out(rows),
+        "programmes": exposures.programmes(rows),
+        "hours": exposures.hours(accepted),
         "level": bn.nanmedian(np.asarray(accepted["level"], dtype=float)),
         "uncertainty": 100 * bn.nanmedian(background.err[science]),
         "filled": 100 * np.mean(comparison.filled[science]),
@@ -136,12 +150,27 @@ def _section(comparison: Comparison, config: Config) -> dict[str, Any]:
     }
 
 
+def _links(folder: Folder) -> dict[str, tuple[str, str]]:
+    """The files of a combination: what each is, to its name and its address beside the report."""
+    files = {
+        "flat field out, for grizli": folder.finished,
+        "flat field in, for the JWST pipeline": folder.finished_unflat,
+        "combined, before it was denoised and filled": folder.background,
+        "exposure table": folder.table,
+        "this comparison": folder.comparison,
+    }
+    return {
+        words: (path.name, quote(os.path.relpath(path, folder.output_directory)))
+        for words, path in files.items()
+    }
+
+
 def _sheet(comparison: Comparison, side: int, most: int) -> dict[str, Any]:
     """The contact sheet and the masks of a combination, with so many exposures at most."""
     known = comparison.pictures
     pairs = [
         (row, known[row["productFilename"]])
-        for row in comparison.background.inputs
+        for row in accepted_first(comparison.background.inputs)
         if row["productFilename"] in known
     ]
     accepted = [pair for pair in pairs if pair[0]["status"] == exposure_table.ACCEPTED]

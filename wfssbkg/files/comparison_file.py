@@ -56,16 +56,19 @@ class Picture:
     masked : (ny, nx) float32 array
         Part of the pixels that is masked, 0 to 1; NaN where all are reference pixels.
     rms : float
-        RMS of its residual after smoothing, per cent of the sky, with a background that was made
-        without it, if there is one; NaN if it was not scored.
+        RMS of its residual after smoothing, per cent of the sky; NaN if it was not scored.
     field : int
         Number of its field, from 0.
+    scored : str
+        'out' if the background was made without this exposure, 'in' if it was made of it; '' if
+        not known.
     """
 
     residual: np.ndarray
     masked: np.ndarray
     rms: float
     field: int = 0
+    scored: str = ""
 
 
 @dataclass

@@ -25,6 +25,8 @@ FOOTPRINT = "footprint"  # S_REGION, at MAST or in the header
 TARGET = "target"  # of the proposal
 HEADER = "header"  # RA_REF and DEC_REF
 
+SIMULATED = "Simulated"  # the principal investigator of exposures that demo/ has made
+
 # What tells versions of a rate file apart: the archive makes all of them again with each build.
 VERSION = ("size", "checksum", "cal_ver", "crds_ctx")
 

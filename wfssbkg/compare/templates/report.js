@@ -1,5 +1,7 @@
-// Exposure tables: sorted by a click on a heading, searched while typing. Without it they are whole.
+// Nothing here is needed to read the report: without it, tables and pictures are all there.
 "use strict";
+
+// Exposure tables: sorted by a click on a heading, searched while typing.
 for (const table of document.querySelectorAll("table.exposures")) {
   const body = table.tBodies[0];
   const rows = [...body.rows];
@@ -48,3 +50,40 @@ for (const table of document.querySelectorAll("table.exposures")) {
   });
   search.hidden = false;
 }
+
+// Pictures: enlarged by a click, or by the keyboard; the arrows lead to those beside it.
+const dialog = document.createElement("dialog");
+dialog.setAttribute("aria-label", "Enlarged picture");
+document.body.append(dialog);
+const pictures = [...document.querySelectorAll("figure img")];
+let shown = 0;
+
+const show = (number) => {
+  shown = (number + pictures.length) % pictures.length;
+  const picture = pictures[shown];
+  const caption = document.createElement("p");
+  caption.textContent = picture.closest("figure").querySelector("figcaption")?.innerText || picture.alt;
+  const close = document.createElement("button");
+  close.type = "button";
+  close.textContent = "Close";
+  dialog.className = picture.closest(".sheet") ? "exposure" : "";
+  dialog.replaceChildren(picture.cloneNode(), caption, close);
+  if (!dialog.open) dialog.showModal();
+  close.focus();
+};
+
+pictures.forEach((picture, number) => {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "enlarge";
+  button.setAttribute("aria-label", `Enlarge: ${picture.alt}`);
+  picture.replaceWith(button);
+  button.append(picture);
+  button.addEventListener("click", () => show(number));
+});
+dialog.addEventListener("click", () => dialog.close());
+dialog.addEventListener("close", () => dialog.replaceChildren());
+dialog.addEventListener("keydown", (event) => {
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  if (step) show(shown + step);
+});
