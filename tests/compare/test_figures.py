@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from tests.compare.test_report import comparison
-from wfssbkg.compare.figures import keywords, other_exposures, verdict
+from wfssbkg.compare.figures import figures as all_figures
+from wfssbkg.compare.figures import keywords, scatter, verdict
 from wfssbkg.files.comparison_file import Score
 
 
@@ -52,20 +52,17 @@ def test_a_verdict_says_by_how_much(rows, word, text):
     assert text in found.text
 
 
-def test_scores_of_other_exposures_are_told():
-    one = comparison()
-    assert other_exposures(one) == ""
-    first = next(iter(one.pictures.values()))
-    first.scored = "in"
-    words = (
-        "on the 9 exposures that a background was made without, jwst_niriss_bkg_0001.fits on all 10"
-    )
-    assert words in other_exposures(one)
-    first.scored = ""  # of an older comparison
-    assert other_exposures(one) == ""
-    first.scored = "in"
-    del one.scores["out"]
-    assert other_exposures(one) == ""
+def test_a_change_within_the_scatter_of_the_parts_is_none():
+    profile = np.linspace(-1, 1, 50)
+    new, old = Score(0.45, profile, profile, 0.1), Score(0.5, profile, profile, 0.1)
+    rows = {"out": all_figures(new), "official": all_figures(old)}
+    old.parts = np.ones((3, 4))
+    for spread, word in ((0.02, "better"), (0.2, "equal")):
+        new.parts = np.array([[1 - spread] * 4, [1.0] * 4, [1 + spread] * 4])
+        errors = scatter({"out": new, "official": old})
+        assert errors["RMS"] == pytest.approx(spread / np.sqrt(3))
+        assert verdict(rows, "ref", errors).word == word
+    assert scatter({"out": new}) == {}
 
 
 def test_a_background_that_is_better_in_one_thing_only_is_mixed():

@@ -202,18 +202,6 @@ def test_each_picture_says_whether_the_background_was_made_of_the_exposure(setti
     assert sum("<br>out of sample" in caption for caption in captions) == 11
 
 
-def test_nothing_is_better_that_was_scored_on_other_exposures(settings, tmp_path):
-    one = comparison()
-    path = tmp_path / "report.html"
-    report.write(path, [one], settings)
-    assert ">Better</span>" in path.read_text()
-    one.pictures["jw90000001001_02101_00000_nis_rate.fits"].scored = "in"
-    report.write(path, [one], settings)
-    page = path.read_text()
-    assert ">Better</span>" not in page
-    assert ">Not compared</span>: the new background was scored on the 9 exposures" in page
-
-
 def test_uncertainty_and_filled_part_are_in_per_cent(settings, tmp_path):
     one = comparison()
     one.filled = np.zeros((NPIX, NPIX), dtype=bool)

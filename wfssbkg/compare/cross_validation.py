@@ -13,6 +13,7 @@ from wfssbkg.combine.common import common_to
 from wfssbkg.combine.exposure import Exposure
 from wfssbkg.combine.sky import Model
 from wfssbkg.compare import residual
+from wfssbkg.compare.figures import measures
 from wfssbkg.config import Combine, Config
 from wfssbkg.detector import science_pixels
 from wfssbkg.errors import StepError
@@ -203,9 +204,11 @@ def score(
         for k in part:
             files[k][OUT] = file_without(folder, number)
     of_exposures = _score_exposures(workers, config, comparison, combined, files)
-    of_means = []
     everything = list(range(len(combined.members)))
-    for part in combined.parts or ([everything] if everything else []):
+    parts = combined.parts or ([everything] if everything else [])
+    of_parts = [[of_exposures[k] for k in part if of_exposures[k]] for part in parts]
+    of_means = []
+    for part in parts:
         mean, noise = mean_of_part(workers, config.combine, combined, part)
         # Only the sky itself is left in their mean.
         models = {
@@ -214,22 +217,39 @@ def score(
         }
         of_mean, _ = residual.scores_of(mean, noise, np.isfinite(mean), models, config)
         of_means.append(of_mean)
+    # On the same exposures, but for the finished background, which is scored on all of its own.
+    compared = [each for part in of_parts for each in part]
     for name in (*shared, OUT, SCATTERED):
-        known = [each[name] for each in of_exposures if name in each]
-        if fit := [each for each in known if np.isfinite(each.rms)]:
-            scores[name] = Score(
-                float(np.median([each.rms for each in fit])),
-                bn.nanmedian(np.array([each.column_profile for each in fit]), axis=0),
-                bn.nanmedian(np.array([each.row_profile for each in fit]), axis=0),
-                # The median: a source that no mask found, in all dithers, spoils only its own part.
-                float(np.median([each[name].rms for each in of_means if name in each])),
-            )
+        chosen = [each for each in of_exposures if each] if name == IN else compared
+        found = _summary(name, chosen, of_means)
+        if np.isfinite(found.rms):
+            pairs = zip(of_parts, of_means, strict=True)
+            found.parts = np.array([measures(_summary(name, part, [mean])) for part, mean in pairs])
+            scores[name] = found
     if OUT in scores and scores[IN].rms > scores[OUT].rms:
         comparison.notes.append(
             f"{folder.finished} leaves more of its own exposures than backgrounds that "
             "are made without them do: it is not what the scripts make of them. Run "
             "finalizeBackgrounds.py --overwrite"
         )
+
+
+def _summary(
+    name: str, of_exposures: list[dict[str, Score]], of_means: list[dict[str, Score]]
+) -> Score:
+    """The score of a background on some exposures; NaN where it fits none."""
+    known = [each[name] for each in of_exposures if name in each]
+    fit = [each for each in known if np.isfinite(each.rms)]
+    means = [each[name].rms for each in of_means if name in each]
+    if not fit:
+        return Score(np.nan, np.full(1, np.nan), np.full(1, np.nan))
+    return Score(
+        float(np.median([each.rms for each in fit])),
+        bn.nanmedian(np.array([each.column_profile for each in fit]), axis=0),
+        bn.nanmedian(np.array([each.row_profile for each in fit]), axis=0),
+        # The median: a source that no mask found, in all dithers, spoils only its own part.
+        float(np.median(means)) if means else np.nan,
+    )
 
 
 def _score_exposures(
@@ -239,7 +259,7 @@ def _score_exposures(
     combined: CombinedExposures,
     files: list[dict[str, Path]],
 ) -> list[dict[str, Score]]:
-    """The scores of each combined exposure; pictures of them, and of those that were rejected."""
+    """The scores of each combined exposure, none if it cannot be read; all have a picture."""
     folder, notes = comparison.folder, comparison.notes
     names = exposure_table.fates(comparison.background.inputs)[exposure_table.REJECTED]
     rejected = [Exposure.of(folder, name) for name in names if folder.masked(name).exists()]
@@ -265,7 +285,7 @@ def _score_exposures(
         for k in numbers:
             pictures[shown[k].name].field = field
     comparison.pictures = {exposure.name: pictures[exposure.name] for exposure in shown}
-    return [scores[exposure.name] for exposure in combined.members if exposure.name in scores]
+    return [scores.get(exposure.name, {}) for exposure in combined.members]
 
 
 def measure_exposure(

@@ -10,6 +10,8 @@ from wfssbkg.files import reference_file
 from wfssbkg.files.comparison_file import IN, OFFICIAL, OUT, SCATTERED, Comparison, Score
 
 PERCENTILES = (0, 5, 50, 95, 100)  # of the residual profiles
+MEASURES = ("RMS", "RMS of means", "column range", "row range")  # that a verdict compares
+_SURE = 2.0  # standard errors
 
 
 def figures(score: Score) -> dict[str, float]:
@@ -88,7 +90,39 @@ class Verdict(NamedTuple):
     text: str
 
 
-def verdict(known: Mapping[str, Mapping[str, float]], reference: str) -> Verdict:
+def measures(score: Score) -> list[float]:
+    """What is compared of a score, in the order of `MEASURES`."""
+    return list(_measures(figures(score)).values())
+
+
+def scatter(scores: Mapping[str, Score]) -> dict[str, float]:
+    """
+    How well the ratio of the new background to the reference is known, from parts of the fields.
+
+    Parameters
+    ----------
+    scores : mapping
+        As in `~wfssbkg.files.comparison_file.Comparison`.
+
+    Returns
+    -------
+    dict
+        Standard error of the ratio by measure, as in the verdict; those that are not known lack.
+    """
+    if OUT not in scores or OFFICIAL not in scores:
+        return {}
+    ratios = scores[OUT].parts / scores[OFFICIAL].parts
+    if len(ratios) < 2:
+        return {}
+    errors = np.std(ratios, axis=0, ddof=1) / np.sqrt(len(ratios))
+    return {name: float(x) for name, x in zip(MEASURES, errors, strict=True) if np.isfinite(x)}
+
+
+def verdict(
+    known: Mapping[str, Mapping[str, float]],
+    reference: str,
+    errors: Mapping[str, float] | None = None,
+) -> Verdict:
     """
     Judge a background by the exposures it was made without, or else by those it was made of.
 
@@ -98,6 +132,8 @@ def verdict(known: Mapping[str, Mapping[str, float]], reference: str) -> Verdict
         'in', 'out', 'official', as far as known, to their `figures`.
     reference : str
         Name of the reference file; '' if there is none.
+    errors : mapping, optional
+        From `scatter`: a change of less than two of them is none.
 
     Returns
     -------
@@ -110,7 +146,9 @@ def verdict(known: Mapping[str, Mapping[str, float]], reference: str) -> Verdict
     for name, measured in _measures(new).items() if new else ():
         compared = _measures(old)[name]
         if np.isfinite(measured) and np.isfinite(compared):
-            changes[name] = _change(measured, compared)
+            change = _change(measured, compared)
+            sure = abs(change) >= _SURE * (errors or {}).get(name, 0.0)
+            changes[name] = change if sure else 0.0
     if not changes:
         return Verdict("not compared", "no residual is known")
     better = any(change < 0 for change in changes.values())
@@ -121,39 +159,10 @@ def verdict(known: Mapping[str, Mapping[str, float]], reference: str) -> Verdict
     return Verdict(word, f"than {reference}: {told}{own}")
 
 
-def other_exposures(comparison: Comparison) -> str:
-    """
-    How the new background and the reference were scored on different exposures.
-
-    Parameters
-    ----------
-    comparison : `~wfssbkg.files.comparison_file.Comparison`
-
-    Returns
-    -------
-    str
-        In words; '' if both were scored on the same exposures.
-    """
-    if OUT not in comparison.scores or OFFICIAL not in comparison.scores:
-        return ""
-    scored = [x.scored for x in comparison.pictures.values() if np.isfinite(x.rms) and x.scored]
-    without = scored.count(OUT)
-    if without == len(scored):
-        return ""
-    return (
-        f"the new background was scored on the {without} exposures that a background was made "
-        f"without, {comparison.official_name} on all {len(scored)}"
-    )
-
-
 def _measures(row: Mapping[str, float]) -> dict[str, float]:
     """What is compared of the `figures` of a score."""
-    return {
-        "RMS": row["rms"],
-        "RMS of means": row["mean_rms"],
-        "column range": row["column_95"] - row["column_5"],
-        "row range": row["row_95"] - row["row_5"],
-    }
+    ranges = (row[f"{kind}_95"] - row[f"{kind}_5"] for kind in ("column", "row"))
+    return dict(zip(MEASURES, (row["rms"], row["mean_rms"], *ranges), strict=True))
 
 
 def _change(new: float, old: float) -> float:

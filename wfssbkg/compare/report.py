@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from wfssbkg import __version__, layout, versions
 from wfssbkg.compare import exposures, pictures
 from wfssbkg.compare.exposures import accepted_first
-from wfssbkg.compare.figures import PERCENTILES, Verdict, figures, other_exposures, table, verdict
+from wfssbkg.compare.figures import PERCENTILES, Verdict, figures, scatter, table, verdict
 from wfssbkg.config import Config
 from wfssbkg.detector import science_pixels
 from wfssbkg.files import exposure_table, flicker_noise, up_to_date
@@ -123,9 +123,7 @@ def _section(comparison: Comparison, config: Config) -> dict[str, Any]:
     accepted = rows[rows["status"] == exposure_table.ACCEPTED]
     kind = flicker_noise.settled(config, rows).mask.flicker_noise
     known = {name: figures(score) for name, score in comparison.scores.items()}
-    judgement = verdict(known, reference)
-    if difference := other_exposures(comparison):
-        judgement = Verdict("not compared", difference)
+    judgement = verdict(known, reference, scatter(comparison.scores))
     if background.pointings.max() < config.combine.minimum_pointings:
         # What it holds of its sources looks like a gain.
         judgement = Verdict("doubtful", "sources cannot be told from the sky in it")

@@ -37,12 +37,15 @@ class Score:
     mean_rms : float
         RMS of the smoothed residual of the mean of the exposures that are left out together, in
         which their noise averages down, median of these parts; per cent of the sky.
+    parts : (k, 4) float array
+        What is compared (`wfssbkg.compare.figures.MEASURES`) of each part of the fields by itself.
     """
 
     rms: float
     column_profile: np.ndarray
     row_profile: np.ndarray
     mean_rms: float = np.nan
+    parts: np.ndarray = field(default_factory=lambda: np.full((1, 4), np.nan))
 
 
 @dataclass
