@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -563,3 +564,71 @@ def test_where_nothing_can_be_used_the_message_says_why(user, archive):
     output, _ = user.run(status=1)
     assert "no exposure found. MAST (http" in output
     assert "Expected *_rate.fits of GR150R-F200W" in output
+
+
+# ---- without doing it
+
+
+def everything_below(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_dry_run_tells_what_a_real_run_takes_and_writes_nothing(user, archive, tmp_path):
+    mixed(archive)
+    before = everything_below(tmp_path)
+    output, errors = user.run("--dry-run")
+    assert errors == ""
+    assert everything_below(tmp_path) == before
+    assert archive.server.counts["download"] == 0
+    assert "found 4 exposures" in output
+    assert "1 excluded: bright star" in output
+    assert "1 excluded: not public" in output
+    assert "programmes, with the number of exposures: 1571 (2)" in output
+    of_first, of_second, altogether = re.findall(r"to download: (\d+) exposures", output)
+    assert (of_first, of_second, altogether) == ("2", "1", "3")
+    assert "nothing was downloaded or written" in output
+    output, _ = user.run()
+    assert archive.server.counts["download"] == 3
+    # With everything at hand, and files that are to be left as they are.
+    before = everything_below(tmp_path)
+    output, _ = user.run("--dry-run")
+    assert everything_below(tmp_path) == before
+    assert "to download: 0 exposures (0.0 MB); 3 there already, 0 of your own" in output
+    output, _ = user.run("--dry-run", "--overwrite", "--combination", NAMES[0])
+    assert everything_below(tmp_path) == before
+    assert "to download: 2 exposures" in output
+    assert archive.server.counts["download"] == 3
+
+
+def test_a_dry_run_expects_that_what_failed_is_downloaded(user, archive):
+    archive.fill([archive.expose(n) for n in (1, 2)])
+    user.configure(gratings=["GR150C"], gaia_g_limit=None, attempts=1)
+    archive.server.faults.append(Fault(f"GET {rate_name(2)}", "404"))
+    user.run()
+    assert list(user.table()["status"]) == ["accepted", "failed"]
+    output, _ = user.run("--dry-run")
+    assert "found 2 exposures (0.2 MB), 2 accepted" in output
+    assert "to download: 1 exposures (0.1 MB); 1 there already" in output
+    assert list(user.table()["status"]) == ["accepted", "failed"]
+
+
+def test_a_dry_run_ends_as_the_real_run_does(user, archive):
+    archive.fill([archive.expose(1, fileSize=10**15), keyword_row(rate_name(2), subarray="SUB64")])
+    output, errors = user.run("--dry-run", status=1)
+    assert "FAILED: no exposure found" in output
+    assert f"Not made: {NAMES[1]}" in errors
+    assert "WARNING: 1000000.00 GB are to be downloaded, and" in output
+    archive.fill([archive.expose(2, fileSize=None, subarray="SUB64")])
+    _, errors = user.run("--quiet", "--dry-run", "--combination", NAMES[0], status=1)
+    assert f"{NAMES[0]}: FAILED: no exposure can be used: 1 excluded: SUBARRAY SUB64" in errors
+
+
+def test_a_dry_run_of_own_files_has_nothing_to_download(user):
+    rates = user.home / "rates"
+    rates.mkdir()
+    write_rate(rates / rate_name(1))
+    user.configure(gratings=["GR150C"], source="rates", gaia_g_limit=None)
+    before = everything_below(user.home)
+    output, _ = user.run("--dry-run")
+    assert "to download: 0 exposures (0.0 MB); 0 there already, 1 of your own" in output
+    assert everything_below(user.home) == before

@@ -29,6 +29,15 @@ _NO_LINE = (requests.ConnectionError, requests.Timeout)
 Outcome = int | StepError  # the size of the file in bytes, or why it was not downloaded
 
 
+class Wanted(NamedTuple):
+    """A file to download: its size and its MD5 are 0 and '' if they are not known."""
+
+    name: str
+    uri: str
+    size: int
+    checksum: str
+
+
 class Downloads(NamedTuple):
     """What a call of `download` did, in numbers of exposures, and bytes."""
 
@@ -48,6 +57,12 @@ class Downloads(NamedTuple):
             f"{self.downloaded} downloaded ({size}){why * bool(self.renewed)}, "
             f"{self.present} there already"
         )
+
+    def advice(self) -> str:
+        """What to do if not all could be downloaded; empty if there is nothing to do."""
+        if not self.failed:
+            return ""
+        return f"{self.failed} could not be downloaded: run queryData.py again"
 
 
 def download(
@@ -92,15 +107,7 @@ def download(
     """
     newer = table.meta.get("newer", {})
     wanted = [row for row in table if _is_wanted(row, folder, newer)]
-    missing = {}
-    for row in wanted:
-        name = row["productFilename"]
-        if name in newer and _is_version(folder.rate(name), newer[name]):
-            _describe(row, newer.pop(name), folder)  # fetched by a run that was then killed
-        if overwrite or name in newer or _is_missing(row, folder, query, mask_settings):
-            version = newer.get(name, row)
-            size, checksum = int(version["size"]), version["checksum"]
-            missing[name] = _Wanted(name, row["dataURI"], size, checksum)
+    missing = to_download(table, folder, query, overwrite=overwrite, mask_settings=mask_settings)
     outcomes = _download_all(list(missing.values()), folder, query) if missing else {}
     renewed, warnings = 0, []
     for row in wanted:
@@ -135,13 +142,30 @@ def download(
     )
 
 
-class _Wanted(NamedTuple):
-    """A file to download: its size and its MD5 are 0 and '' if they are not known."""
+def to_download(
+    table: Table,
+    folder: Folder,
+    query: Query,
+    *,
+    overwrite: bool = False,
+    mask_settings: Mapping[str, Any] = {},
+) -> dict[str, Wanted]:
+    """
+    What `download`, which has the same parameters, would download: by the name of the file.
 
-    name: str
-    uri: str
-    size: int
-    checksum: str
+    A row whose newer version was fetched by a run that was then killed describes it afterwards.
+    """
+    newer = table.meta.get("newer", {})
+    missing = {}
+    for row in [row for row in table if _is_wanted(row, folder, newer)]:
+        name = row["productFilename"]
+        if name in newer and _is_version(folder.rate(name), newer[name]):
+            _describe(row, newer.pop(name), folder)
+        if overwrite or name in newer or _is_missing(row, folder, query, mask_settings):
+            version = newer.get(name, row)
+            size, checksum = int(version["size"]), version["checksum"]
+            missing[name] = Wanted(name, row["dataURI"], size, checksum)
+    return missing
 
 
 def _describe(row: Table.Row, version: Mapping[str, Any], folder: Folder) -> None:
@@ -199,7 +223,7 @@ def _is_missing(
     return False
 
 
-def _download_all(files: Sequence[_Wanted], folder: Folder, query: Query) -> dict[str, Outcome]:
+def _download_all(files: Sequence[Wanted], folder: Folder, query: Query) -> dict[str, Outcome]:
     """Download some files; returns the outcome for each file name."""
     folder.path.mkdir(parents=True, exist_ok=True)
     total, free = sum(file.size for file in files), shutil.disk_usage(folder.path).free
@@ -214,7 +238,7 @@ def _download_all(files: Sequence[_Wanted], folder: Folder, query: Query) -> dic
     stop = threading.Event()
     url = query.mast_url.rstrip("/") + _PATH
 
-    def fetch(file: _Wanted, session: network.Session) -> int:
+    def fetch(file: Wanted, session: network.Session) -> int:
         """Download one file; returns its size in bytes."""
         size, digest = 0, hashlib.md5(usedforsecurity=False)
         with (
@@ -237,7 +261,7 @@ def _download_all(files: Sequence[_Wanted], folder: Folder, query: Query) -> dic
                 )
         return size
 
-    def attempt(file: _Wanted) -> None:
+    def attempt(file: Wanted) -> None:
         try:
             _give_up_if_hopeless(list(outcomes.values()), query)
             with network.Session(url, query.timeout) as session:

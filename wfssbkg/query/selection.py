@@ -190,6 +190,22 @@ def keep_results(table: Table, earlier: Table) -> Table:
     return kept
 
 
+def report(table: Table, result: SearchResult, combination: Combination) -> None:
+    """Say what was found, and what was left out or has failed and why; a StepError if nothing."""
+    if not len(table):
+        raise StepError(result.nothing_of(combination))
+    messages.say(describe(table))
+    messages.warn_some(doubts(table))
+    failed = table[table["status"] == FAILED]
+    messages.warn_some([f"{row['productFilename']}: {row['reason']}" for row in failed])
+
+
+def check_usable(table: Table, advice: str = "") -> None:
+    """A StepError with the reasons, and advice, if no exposure of a table is accepted."""
+    if not np.any(table["status"] == ACCEPTED):
+        raise StepError(f"no exposure can be used: {'; '.join(reasons(table))}{advice}")
+
+
 def describe(table: Table) -> str:
     """What becomes of the exposures of a table: one line, and one for each reason."""
     accepted = np.count_nonzero(table["status"] == ACCEPTED)
