@@ -20,7 +20,7 @@ import numpy as np
 from astropy.table import Table
 
 from wfssbkg.files import exposure_table, flicker_noise, lock, rate_header, up_to_date
-from wfssbkg.layout import Folder, star_catalog
+from wfssbkg.layout import Folder
 from wfssbkg.query import archive, download, dry_run, gaia, search, selection, stars
 from wfssbkg.run import command_line, messages
 from wfssbkg.run.command_line import Run
@@ -32,7 +32,7 @@ def main() -> int:
     """Search once, then walk the combinations."""
     run = command_line.start(__doc__, extra={"--dry-run": DRY_RUN})
     found = search.find(run.config.query, [folder.combination for folder in run.folders])
-    bright_stars = find_bright_stars(run)
+    bright_stars = gaia.find(run.config, overwrite=run.overwrite, write=not run.options.dry_run)
     if run.options.dry_run:
         return foresee(found, bright_stars, run)
     for folder in run.folders:
@@ -48,7 +48,9 @@ def main() -> int:
             selection.report(table, found, folder.combination)
             messages.say(downloads.describe())
             messages.warn(downloads.advice())
-            selection.check_usable(table, f". See {folder.table}")
+            selection.check_number(
+                table, run.config.combine.minimum_exposures, f". See {folder.table}"
+            )
             messages.warn(up_to_date.outdated(folder, table))
     return run.exit_status()
 
@@ -69,7 +71,7 @@ def foresee(found: archive.SearchResult, bright_stars: Table | None, run: Run) -
             messages.say(dry_run.programs(table))
             parts.append(dry_run.costs(table, missing))
             messages.say(parts[-1].describe())
-            selection.check_usable(table)
+            selection.check_number(table, run.config.combine.minimum_exposures)
     messages.announce("\nAltogether")
     everything = dry_run.total(parts)
     messages.say(everything.describe())
@@ -77,17 +79,6 @@ def foresee(found: archive.SearchResult, bright_stars: Table | None, run: Run) -
     messages.say(dry_run.CAVEAT)
     messages.say("nothing was downloaded or written (--dry-run)")
     return run.exit_status()
-
-
-def find_bright_stars(run: Run) -> Table | None:
-    """The bright stars of the whole sky, from disk or from Gaia; None if they do not matter."""
-    query = run.config.query
-    if query.gaia_g_limit is None:
-        messages.say("no check for bright stars: query.gaia_g_limit is null")
-        return None
-    path = star_catalog(run.config.working_directory, query.gaia_g_limit)
-    write = not run.options.dry_run
-    return gaia.bright_stars(path, query, overwrite=run.overwrite, write=write)
 
 
 def select(

@@ -37,12 +37,13 @@ class User:
         home.mkdir()
         self.configure()
 
-    def configure(self, filters=("F115W",), gratings=("GR150C", "GR150R"), **query):
+    def configure(self, filters=("F115W",), gratings=("GR150C", "GR150R"), fewest=3, **query):
         here = {"mast_url": self.archive.url, "gaia_url": self.archive.url}
         settings = {
             "gratings": list(gratings), "filters": list(filters), "working_directory": "work",
             "output_directory": "out",
             "query": here | {"timeout": 2.0, "attempts": 2} | query,
+            "combine": {"minimum_exposures": fewest},
         }  # fmt: skip
         (self.home / "config.yaml").write_text(yaml.safe_dump(settings))
 
@@ -102,6 +103,7 @@ def mixed(archive):
 def test_quiet_tells_only_what_went_wrong(user, archive):
     rows = [archive.expose(1), archive.expose(3, filter="GR150R")]
     archive.fill(rows, [star(200.0, -60.0, 7.5)])
+    user.configure(fewest=1)
     assert user.run("--quiet") == ("", "")
     assert user.files() == ["GR150C-F115W.fits", rate_name(1)]
     (user.home / "work" / NAMES[0] / rate_name(1)).unlink()
@@ -424,7 +426,7 @@ def test_a_size_that_is_a_little_off_is_a_warning(user, archive, known):
     assert list(user.table()["size"]) == [size]
     output, fetched = downloads(user, archive)
     assert (fetched, list(user.table()["size"])) == (0, [size])
-    assert "WARNING" not in output
+    assert "is whole, but has" not in output
 
 
 def test_what_was_processed_further_is_excluded_once_its_header_tells(user, archive):
@@ -564,6 +566,21 @@ def test_where_nothing_can_be_used_the_message_says_why(user, archive):
     output, _ = user.run(status=1)
     assert "no exposure found. MAST (http" in output
     assert "Expected *_rate.fits of GR150R-F200W" in output
+
+
+def test_too_few_exposures_for_a_background_are_told_by_the_query(user, archive):
+    user.configure(gratings=["GR150C"], gaia_g_limit=None)
+    rows = []
+    for number in range(1, 5):
+        rows.append(archive.expose(number))
+        archive.fill(rows)
+        for options in (("--quiet", "--dry-run"), ("--quiet",)):
+            _, errors = user.run(*options)
+            told = (
+                f"{NAMES[0]}: WARNING: too few exposures for a background: {number} accepted, and "
+                "makeBackgrounds.py expects at least 3 (combine.minimum_exposures)\n"
+            )
+            assert errors == (told if number < 3 else "")
 
 
 # ---- without doing it

@@ -6,10 +6,10 @@ from pathlib import Path
 from astropy.table import Table
 from pyvo.dal import TAPService
 
-from wfssbkg.config import Query
+from wfssbkg import layout
+from wfssbkg.config import Config, Query
 from wfssbkg.errors import StepError
 from wfssbkg.files import lock, star_catalog
-from wfssbkg.layout import star_lock
 from wfssbkg.query import network
 from wfssbkg.run import messages
 
@@ -17,6 +17,16 @@ _TABLE = "gaiadr3.gaia_source_lite"  # the columns of gaia_source that matter, a
 _TAP = "/tap-server/tap"  # path of the TAP service below query.gaia_url
 _UNDER_WAY = ("PENDING", "QUEUED", "EXECUTING")  # phases of a job, from the standard (IVOA UWS)
 _PAUSE = 0.5  # s, between two questions for the phase of a job
+
+
+def find(config: Config, *, overwrite: bool = False, write: bool = True) -> Table | None:
+    """The bright stars of the whole sky, as from `bright_stars`; None if they do not matter."""
+    limit = config.query.gaia_g_limit
+    if limit is None:
+        messages.say("no check for bright stars: query.gaia_g_limit is null")
+        return None
+    path = layout.star_catalog(config.working_directory, limit)
+    return bright_stars(path, config.query, overwrite=overwrite, write=write)
 
 
 def bright_stars(path: Path, query: Query, *, overwrite: bool = False, write: bool = True) -> Table:
@@ -45,7 +55,7 @@ def bright_stars(path: Path, query: Query, *, overwrite: bool = False, write: bo
         If there is no file and Gaia cannot be asked.
     """
     if write:
-        with lock.hold(star_lock(path)):
+        with lock.hold(layout.star_lock(path)):
             stars, new = _from_disk_or_gaia(path, query, overwrite=overwrite)
             if new:
                 star_catalog.write(stars, path)

@@ -200,10 +200,31 @@ def report(table: Table, result: SearchResult, combination: Combination) -> None
     messages.warn_some([f"{row['productFilename']}: {row['reason']}" for row in failed])
 
 
-def check_usable(table: Table, advice: str = "") -> None:
-    """A StepError with the reasons, and advice, if no exposure of a table is accepted."""
-    if not np.any(table["status"] == ACCEPTED):
+def check_number(table: Table, fewest: int, advice: str = "") -> None:
+    """
+    See whether a table has enough accepted exposures for a background, and warn if it has not.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+    fewest : int
+        combine.minimum_exposures: with fewer than this, makeBackgrounds.py makes none.
+    advice : str
+        What the error is to say besides.
+
+    Raises
+    ------
+    StepError
+        If there is none; says why.
+    """
+    accepted = np.count_nonzero(table["status"] == ACCEPTED)
+    if not accepted:
         raise StepError(f"no exposure can be used: {'; '.join(reasons(table))}{advice}")
+    if accepted < fewest:
+        messages.warn(
+            f"WARNING: too few exposures for a background: {accepted} accepted, and "
+            f"makeBackgrounds.py expects at least {fewest} (combine.minimum_exposures)"
+        )
 
 
 def describe(table: Table) -> str:
