@@ -80,10 +80,11 @@ class _Section(BaseModel):
 
 
 _Width = _number(0.5, 100)
-_Program = Annotated[
-    str,
-    BeforeValidator(lambda value: str(value) if type(value) is int else value),
-    Field(pattern=r"^\d{1,5}$"),
+_TEXT = BeforeValidator(lambda value: str(value) if type(value) is int else value)
+_Program = Annotated[str, _TEXT, Field(pattern=r"^\d{1,5}$")]
+# A programme, a visit, or the name of a rate file, also of one of the user's own.
+_Entry = Annotated[
+    str, _TEXT, Field(pattern=r"^(0{0,4}[1-9][0-9]{0,4}|jw[0-9]{11}|[ -.0-~]+_rate\.fits)$")
 ]
 _RateName = Annotated[str, Field(pattern=r"^jw[-0-9a-z_]+_rate\.fits$")]
 _Switch = _setting(bool, "true or false")
@@ -98,6 +99,12 @@ class Query(_Section):
     subarray: _some("FULL")
     programs: _setting(list[_Program] | None, "a list of programme numbers, or null for all")
     exposures: _setting(list[_RateName] | None, "a list of jw..._nis_rate.fits, or null", _UNIQUE)
+    exclude: _setting(
+        list[_Entry] | None,
+        "a list of rate files (jw..._nis_rate.fits), visits (jw01089001001) and programme numbers "
+        "(1089), or null: none",
+        _UNIQUE,
+    )
     gaia_g_limit: _setting(float | None, "a magnitude from 3 to 16, or null: no check", ge=3, le=16)
     star_radius: _number(0, 60, "arcmin", above=True)
     mast_url: _Address
@@ -365,5 +372,7 @@ def _describe(problem: Any, value: Any, places: Places, path: Path) -> str:
     elif problem["type"] == "missing":
         words = f"key '{'.'.join(key)}' is missing. Expected {allowed}"
     else:
-        words = f"{'.'.join(key)} is {repr(value)[:80]}. Expected {allowed}"
+        below = problem["loc"][len(key) :]  # within a list: the number of the entry
+        found = f"has the entry {problem['input']!r:.80}" if below and type(below[0]) is int else ""
+        words = f"{'.'.join(key)} {found or f'is {value!r:.80}'}. Expected {allowed}"
     return f"{places.get(key, path)}: {words}"

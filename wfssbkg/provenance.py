@@ -16,7 +16,7 @@ from wfssbkg.files import exposure_table, fits_file
 from wfssbkg.run import command_line
 
 # The rules of the query, which the list of exposures replaces.
-_RULES = ("programs", "gaia_g_limit")
+_RULES = ("programs", "exclude", "gaia_g_limit")
 
 
 def rebuilding_config(path: Path) -> str:
@@ -24,7 +24,7 @@ def rebuilding_config(path: Path) -> str:
     header, settings, inputs = _read(path)
     taken = np.isin(inputs["status"], (exposure_table.ACCEPTED, exposure_table.REJECTED))
     contexts = sorted(set(inputs["crds_context"][taken]))
-    rules = {f"query.{name}": settings["query"][name] for name in _RULES}
+    rules = {f"query.{name}": settings["query"].get(name) for name in _RULES}
     del settings["compute"]  # does not bear on the result
     settings["gratings"], settings["filters"] = [header["FILTER"]], [header["PUPIL"]]
     settings["query"] |= dict.fromkeys(_RULES)

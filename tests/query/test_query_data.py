@@ -583,6 +583,30 @@ def test_too_few_exposures_for_a_background_are_told_by_the_query(user, archive)
             assert errors == (told if number < 3 else "")
 
 
+def test_what_the_config_names_is_left_out_with_the_reason(user, archive):
+    archive.fill([archive.expose(n) for n in range(1, 6)])
+    unknown = ["jw01571002001", "1089"]
+    exclude = [rate_name(2), *unknown]
+    user.configure(gratings=["GR150C"], gaia_g_limit=None, exclude=exclude)
+    output, _ = user.run()
+    assert archive.server.counts["download"] == 4
+    assert "1 excluded: named in query.exclude\n" in output
+    for entry in unknown:
+        assert f"WARNING: query.exclude names {entry}, which is none of the exposures" in output
+    table = user.table()
+    assert table["reason"][1] == f"named in query.exclude: {rate_name(2)}"
+    assert list(table["status"]) == ["accepted", "excluded", "accepted", "accepted", "accepted"]
+    # A file that is there already stays where it is, and comes back when it is not named any more.
+    user.configure(gratings=["GR150C"], gaia_g_limit=None, exclude=[rate_name(1)])
+    user.run()
+    assert list(user.table()["status"][:2]) == ["excluded", "accepted"]
+    assert rate_name(1) in user.files()
+    user.configure(gratings=["GR150C"], gaia_g_limit=None)
+    user.run()
+    assert list(user.table()["status"]) == ["accepted"] * 5
+    assert archive.server.counts["download"] == 5
+
+
 # ---- without doing it
 
 

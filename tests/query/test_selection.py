@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.demo.test_server import keyword_row, rate_name
 from wfssbkg import config
@@ -46,6 +48,56 @@ def test_programs_are_numbers_however_they_are_written():
         for wanted in (["1571"], ["01571", "2"]):
             table = decide(keyword_row(rate_name(1), program=program), programs=wanted)
             assert list(table["status"]) == [exposure_table.ACCEPTED]
+
+
+@pytest.mark.parametrize(
+    ("entry", "left"),
+    [
+        (rate_name(1), [1]),
+        ("jw01571001001", [1, 2]),
+        ("1571", [1, 2]),
+        ("01571", [1, 2]),
+        ("jw01089001001", [3]),
+        ("1089", [3]),
+        ("157", []),
+        ("jw01571001002", []),
+        ("jw01571001001_02101_00001_nis_rate.fit", []),
+    ],
+)
+def test_files_visits_and_programmes_can_be_left_out(entry, left):
+    rows = [keyword_row(rate_name(number)) for number in (1, 2)]
+    rows += [keyword_row(rate_name(3, program=1089), program="1089")]
+    table = decide(*rows, exclude=[entry])
+    reasons = [f"named in query.exclude: {entry}" if n in left else "" for n in (3, 1, 2)]
+    assert list(table["reason"]) == reasons
+    assert list(table["status"] == exposure_table.EXCLUDED) == [bool(reason) for reason in reasons]
+    found = archive.sift(rows, [GR150C]).exposures
+    told = selection.unmatched(found, DEFAULTS.model_copy(update={"exclude": [entry]}))
+    assert len(told) == (not left)
+    assert all(f"query.exclude names {entry}, which is none" in line for line in told)
+
+
+programs = st.integers(1, 99999)
+
+
+@given(exposed=st.lists(programs, max_size=5), excluded=st.lists(programs, unique=True, max_size=5))
+def test_what_is_left_out_and_what_was_named_in_vain_is_all_told(exposed, excluded):
+    rows = [
+        keyword_row(rate_name(n, program=number), program=str(number))
+        for n, number in enumerate(exposed)
+    ]
+    entries = [f"jw{number:05d}001001" if number % 2 else f"{number}" for number in excluded]
+    table = decide(*rows, exclude=entries)
+    wanted = [number in excluded for number in exposed]
+    assert sum(table["status"] == exposure_table.EXCLUDED) == sum(wanted)
+    query = DEFAULTS.model_copy(update={"exclude": entries})
+    told = selection.unmatched(archive.sift(rows, [GR150C]).exposures, query)
+    assert len(told) == len(set(excluded) - set(exposed))
+
+
+def test_what_the_archive_withholds_keeps_that_reason():
+    table = decide(keyword_row(rate_name(1), isRestricted=True), exclude=["1571"])
+    assert list(table["reason"]) == ["not public: restricted"]
 
 
 def test_of_two_rows_for_a_file_the_usable_one_counts():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from wfssbkg.config import Query
 from wfssbkg.layout import Combination
-from wfssbkg.query import archive, rate_folder
+from wfssbkg.query import archive, rate_folder, selection
 from wfssbkg.query.archive import SearchResult
 from wfssbkg.run import messages
 
@@ -40,8 +40,5 @@ def find(query: Query, combinations: Sequence[Combination]) -> SearchResult:
     number, others = len(found.exposures), found.others.total()
     messages.say(f"{number} exposures of these combinations, {others} other files")
     messages.warn_some([f"refused: {refused}" for refused in found.refused])
-    missing = set(query.exposures or ()) - {row["productFilename"] for row in found.exposures}
-    messages.warn_some(
-        [f"WARNING: not found: {name} (query.exposures)" for name in sorted(missing)]
-    )
+    messages.warn_some(selection.unmatched(found.exposures, query))
     return found

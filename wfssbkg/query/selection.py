@@ -1,7 +1,7 @@
 """Which of the exposures found to take, and what stays of an earlier query."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def select(result: SearchResult, combination: Combination, query: Query) -> Tabl
     result : `~wfssbkg.query.archive.SearchResult`
     combination : `~wfssbkg.layout.Combination`
     query : `~wfssbkg.config.Query`
-        With the accepted `readpatt`, `subarray`, `programs` and `exposures`.
+        With the accepted `readpatt`, `subarray`, `programs` and `exposures`, and `exclude`.
 
     Returns
     -------
@@ -64,6 +64,9 @@ def select(result: SearchResult, combination: Combination, query: Query) -> Tabl
 
 def _why_excluded(row: Mapping[str, Any], query: Query) -> str:
     """Why the query's settings leave out an exposure; '' if they do not."""
+    for entry in query.exclude or ():
+        if matches(row, entry):
+            return f"named in query.exclude: {entry}"
     if query.exposures is not None and row["productFilename"] not in query.exposures:
         return "not among query.exposures"
     programs = [program.lstrip("0") for program in query.programs or ()]
@@ -74,6 +77,38 @@ def _why_excluded(row: Mapping[str, Any], query: Query) -> str:
             found = row[column][:20] or "unknown"
             return f"{column.upper()} {found} (accepted {', '.join(allowed)})"
     return ""
+
+
+def matches(row: Mapping[str, Any], entry: str) -> bool:
+    """
+    Whether an exposure is what an entry of query.exclude names.
+
+    Parameters
+    ----------
+    row : mapping
+        With `productFilename` and `program`, without leading zeros.
+    entry : str
+        The name of a rate file, a visit as file names have it, or the number of a programme.
+    """
+    name = row["productFilename"]
+    if entry.isdecimal():
+        return bool(row["program"] == entry.lstrip("0"))
+    return name == entry or name.startswith(f"{entry}_")
+
+
+def unmatched(exposures: Sequence[Mapping[str, Any]], query: Query) -> list[str]:
+    """What the settings name that none of the exposures found is: a warning each."""
+    names = {row["productFilename"] for row in exposures}
+    lines = [
+        f"WARNING: not found: {name} (query.exposures)"
+        for name in sorted(set(query.exposures or ()) - names)
+    ]
+    return lines + [
+        f"WARNING: query.exclude names {entry}, which is none of the exposures found: "
+        "nothing is left out for it"
+        for entry in query.exclude or ()
+        if not any(matches(row, entry) for row in exposures)
+    ]
 
 
 def with_earlier_results(
