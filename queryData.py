@@ -8,7 +8,7 @@ For each combination of grating and blocking filter in the config:
   4. download the others: what is missing of them, or what the archive has processed again,
   5. look at their headers: leave out what was processed further, or has a bright star nearby,
   6. write the exposure table: what was found, what was left out and why.
-With query.source set to a folder, the rate files in it are used where they are.
+With folders in query.source, the rate files in them are used where they are.
 Next: makeMask.py.
 """
 

@@ -17,6 +17,7 @@ DEFAULTS = Path(__file__).resolve().parents[1] / "config.yaml"
 # WFSSBackgrounds by TheSkyentist).
 RECOMMENDED_FILTERS = ("F115W", "F150W", "F200W")
 
+MAST = "mast"  # as query.source: the archive
 LOCAL = "processes"  # as compute.scheduler: on this machine
 
 Filter = Literal["F090W", "F115W", "F140M", "F150W", "F158M", "F200W"]
@@ -87,6 +88,7 @@ _Entry = Annotated[
     str, _TEXT, Field(pattern=r"^(0{0,4}[1-9][0-9]{0,4}|jw[0-9]{11}|[ -.0-~]+_rate\.fits)$")
 ]
 _RateName = Annotated[str, Field(pattern=r"^jw[-0-9a-z_]+_rate\.fits$")]
+_Source = Annotated[str, Field(min_length=1)]
 _Switch = _setting(bool, "true or false")
 _Address = _setting(str, "an http(s) address", pattern=r"^https?://\S+$")
 
@@ -94,7 +96,11 @@ _Address = _setting(str, "an http(s) address", pattern=r"^https?://\S+$")
 class Query(_Section):
     """What to take from the archive, and how; see config.yaml."""
 
-    source: _setting(str, "mast, or the path of a folder", min_length=1)
+    source: _setting(
+        _Source | Annotated[list[_Source], Field(min_length=1)],
+        "mast, the path of a folder, or a list of them, each once",
+        _UNIQUE,
+    )
     readpatt: _some("NIS", "NISRAPID")
     subarray: _some("FULL")
     programs: _setting(list[_Program] | None, "a list of programme numbers, or null for all")
@@ -113,6 +119,11 @@ class Query(_Section):
     connections: _whole(1, 32)
     attempts: _whole(1, 20)
     timeout: _number(0, 3600, "seconds", above=True)
+
+    @property
+    def sources(self) -> list[str]:
+        """Where exposures are looked for: `MAST`, and the paths of folders."""
+        return [self.source] if isinstance(self.source, str) else self.source
 
 
 class Cleaning(_Section):
@@ -280,9 +291,8 @@ def read(path: Path) -> Config:
         if isinstance(values.get(key), str) and "\0" not in values[key]:
             values[key] = _absolute(values[key], path)
     query = values.get("query")
-    source = query.get("source") if isinstance(query, dict) else None
-    if isinstance(source, str) and source not in ("", "mast"):
-        query["source"] = str(_absolute(source, path))
+    if isinstance(query, dict) and "source" in query:
+        query["source"] = _absolute_source(query["source"], path)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -337,6 +347,16 @@ def _over(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 def _absolute(value: str, path: Path) -> Path:
     # os.path leaves "~name" of a user who does not exist.
     return path.resolve().parent / os.path.expanduser(value)  # noqa: PTH111
+
+
+def _absolute_source(source: Any, path: Path) -> Any:
+    """query.source with the paths of folders made absolute; what is no text is left as it is."""
+
+    def absolute(entry: Any) -> Any:
+        is_folder = isinstance(entry, str) and entry not in ("", MAST)
+        return str(_absolute(entry, path)) if is_folder else entry
+
+    return [absolute(entry) for entry in source] if isinstance(source, list) else absolute(source)
 
 
 def _locate(node: yaml.Node | None, above: tuple[str, ...], path: Path, places: Places) -> None:

@@ -11,6 +11,7 @@ import yaml
 from astropy.io import fits
 from astropy.table import Table
 
+from wfssbkg import config
 from wfssbkg.errors import StepError
 from wfssbkg.files import exposure_table, fits_file
 from wfssbkg.run import command_line
@@ -37,10 +38,11 @@ def rebuilding_config(path: Path) -> str:
         "The list of exposures stands for the rules that led to it: "
         + ", ".join(f"{name} = {json.dumps(value)}" for name, value in rules.items()),
     ]
-    if settings["query"]["source"] != "mast":
+    sources = settings["query"]["source"]
+    if sources not in (config.MAST, [config.MAST]):
         words.append(
-            "The rate files were not from MAST but from a folder of this name: set query.source to "
-            "where they are."
+            "Not all rate files were from MAST: query.source has the names of the folders where "
+            "others were. Set it to where they are."
         )
     if len(contexts) > 1:
         words.append(

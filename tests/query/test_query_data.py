@@ -607,6 +607,95 @@ def test_what_the_config_names_is_left_out_with_the_reason(user, archive):
     assert archive.server.counts["download"] == 5
 
 
+# ---- several sources
+
+
+@pytest.fixture
+def mixture(user, archive):
+    """Exposures 1 and 2 at MAST, 2 and 3 in one folder of the user's own, 3 and 4 in another."""
+    archive.fill([write(archive, 1), write(archive, 2)])
+    for folder, numbers in (("mine", (2, 3)), ("hers", (3, 4))):
+        (user.home / folder).mkdir()
+        for number in numbers:
+            write_rate(user.home / folder / rate_name(number))
+    user.configure(gratings=["GR150C"], gaia_g_limit=None, source=["mast", "mine", "hers"])
+    return user
+
+
+def places(user):
+    """What a table says of each exposure: where it is, and its status."""
+    home = str(user.home)
+    return [
+        (row["dataURI"].replace(home, "").removesuffix(row["productFilename"]), row["status"])
+        for row in user.table()
+    ]
+
+
+def test_own_files_are_used_together_with_those_of_the_archive(mixture, archive):
+    before = everything_below(mixture.home / "mine") | everything_below(mixture.home / "hers")
+    output, errors = mixture.run()
+    assert errors == ""
+    assert archive.server.counts["download"] == 1
+    assert output.count("1 exposures of MAST (") == output.count(" as well, and that file") - 1 == 1
+    assert f"1 exposures of {mixture.home}/hers are in a folder of your own" in output
+    assert "4 exposures of these combinations" in output
+    expected = [("mast:JWST/product/", "accepted"), ("/mine/", "accepted"), ("/mine/", "accepted"),
+                ("/hers/", "accepted")]  # fmt: skip
+    assert places(mixture) == expected
+    assert mixture.files() == ["GR150C-F115W.fits", rate_name(1)]
+    output, _ = mixture.run("--dry-run", "--overwrite")
+    assert "to download: 1 exposures (0.1 MB); 0 there already, 3 of your own" in output
+    mixture.run("--overwrite")
+    assert archive.server.counts["download"] == 2
+    assert places(mixture) == expected
+    after = everything_below(mixture.home / "mine") | everything_below(mixture.home / "hers")
+    assert after == before
+
+
+def test_what_leaves_the_archive_keeps_its_row_beside_own_files(mixture, archive):
+    mixture.run()
+    archive.fill([])
+    mixture.run()
+    assert places(mixture)[:2] == [("mast:JWST/product/", "excluded"), ("/mine/", "accepted")]
+    assert mixture.table()["reason"][0] == "no longer in the archive"
+
+
+def test_without_the_own_file_that_of_the_archive_is_taken_and_the_other_way_round(
+    mixture, archive
+):
+    mixture.run()
+    own = mixture.home / "mine" / rate_name(2)
+    own.rename(mixture.home / "aside.fits")
+    mixture.run()
+    assert places(mixture)[1] == ("mast:JWST/product/", "accepted")
+    assert archive.server.counts["download"] == 2
+    (mixture.home / "aside.fits").rename(own)
+    mixture.run()
+    assert places(mixture)[1] == ("/mine/", "accepted")
+    assert archive.server.counts["download"] == 2
+
+
+def test_a_download_that_failed_is_tried_again_beside_own_files(mixture, archive):
+    archive.server.faults.append(Fault(f"GET {rate_name(1)}", "404", times=1))
+    mixture.run()
+    assert places(mixture)[0] == ("mast:JWST/product/", "failed")
+    mixture.run()
+    assert places(mixture)[0] == ("mast:JWST/product/", "accepted")
+
+
+def test_a_folder_that_is_not_there_is_an_error_of_the_config(mixture):
+    (mixture.home / "hers").rename(mixture.home / "his")
+    _, errors = mixture.run(status=2)
+    assert f"query.source is '{mixture.home}/hers'. Expected mast, or an existing folder" in errors
+
+
+def test_what_nobody_has_is_told_of_all_sources(mixture):
+    mixture.configure(filters=["F200W"], gaia_g_limit=None, source=["mine", "mast"])
+    output, _ = mixture.run(status=1)
+    assert f"no exposure found. {mixture.home}/mine together with MAST (http" in output
+    assert "2 *_rate.fits of GR150C-F115W" in output
+
+
 # ---- without doing it
 
 

@@ -123,6 +123,10 @@ def test_describe_groups_the_reasons():
 # ---- what later steps wrote
 
 
+def keep_results(table, earlier):
+    return selection.keep_results(table, earlier, of_archive=True)
+
+
 def former(**values):
     table = decide(*(keyword_row(rate_name(n), 100) for n in (1, 2, 3)))
     exposure_table.mark(table, rate_name(1), **values)
@@ -131,7 +135,7 @@ def former(**values):
 
 def test_results_of_later_steps_stay():
     old = former(level=0.7, masked_fraction=0.3)
-    kept = selection.keep_results(former(), old)
+    kept = keep_results(former(), old)
     assert kept["level"][0] == 0.7
     assert kept["masked_fraction"][0] == 0.3
     assert np.isnan(kept["level"][1])
@@ -140,28 +144,28 @@ def test_results_of_later_steps_stay():
 def test_what_a_header_tells_now_counts_more_than_what_it_told_then():
     """Headers of own files have just been read; those of downloads are read later, if need be."""
     old = former(s_clnfns="absent")
-    assert selection.keep_results(former(s_clnfns="COMPLETE"), old)["s_clnfns"][0] == "COMPLETE"
-    assert selection.keep_results(former(), old)["s_clnfns"][0] == "absent"
+    assert keep_results(former(s_clnfns="COMPLETE"), old)["s_clnfns"][0] == "COMPLETE"
+    assert keep_results(former(), old)["s_clnfns"][0] == "absent"
 
 
 def test_rejected_stays_rejected_unless_the_rules_exclude_it():
     old = former(status="rejected", reason="crowded")
-    kept = selection.keep_results(former(), old)
+    kept = keep_results(former(), old)
     assert (kept["status"][0], kept["reason"][0]) == ("rejected", "crowded")
-    kept = selection.keep_results(former(status="excluded", reason="not public"), old)
+    kept = keep_results(former(status="excluded", reason="not public"), old)
     assert (kept["status"][0], kept["reason"][0]) == ("excluded", "not public")
 
 
 def test_results_of_a_file_that_was_replaced_do_not_stay():
     old = former(level=0.7, size=90, status="rejected")
-    kept = selection.keep_results(former(), old)
+    kept = keep_results(former(), old)
     assert np.isnan(kept["level"][0])
     assert kept["status"][0] == "accepted"
 
 
 def test_what_the_archive_no_longer_lists_keeps_its_row():
     new = decide(keyword_row(rate_name(2), 100))
-    kept = selection.keep_results(new, former(level=0.7))
+    kept = keep_results(new, former(level=0.7))
     assert list(kept["status"]) == ["excluded", "accepted", "excluded"]
     assert kept["reason"][0] == "no longer in the archive"
     assert kept["level"][0] == 0.7

@@ -70,6 +70,8 @@ class SearchResult:
         Rows or files that cannot be used or assigned, each with the reason.
     source : str
         Where it was searched.
+    of_archive : bool
+        Whether MAST was searched: what it does not list is gone there.
     qdate : str
         UTC time of the search, as the keyword QDATE gives it.
     """
@@ -78,6 +80,7 @@ class SearchResult:
     others: Counter[str] = field(default_factory=Counter)
     refused: list[str] = field(default_factory=list)
     source: str = "MAST"
+    of_archive: bool = False
     qdate: str = field(default_factory=network.query_date)
 
     def nothing_of(self, combination: Combination) -> str:
@@ -218,7 +221,7 @@ def sift(rows: Iterable[Any], combinations: Sequence[Combination]) -> SearchResu
     `SearchResult`
         Of two rows for the same file, the one that is not excluded counts.
     """
-    result = SearchResult()
+    result = SearchResult(of_archive=True)
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         exposure = to_exposure(row, combinations)

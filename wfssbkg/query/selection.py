@@ -148,7 +148,9 @@ def with_earlier_results(
         nothing = result.nothing_of(folder.combination)
         raise StepError(f"{nothing}. {folder.table} is left as it was")
     _set_newer_aside(table, former, folder)
-    return table if overwrite else keep_results(table, former)
+    if overwrite:
+        return table
+    return keep_results(table, former, of_archive=result.of_archive)
 
 
 def _set_newer_aside(table: Table, earlier: Table, folder: Folder) -> None:
@@ -181,7 +183,7 @@ def _version_at_hand(former: Table.Row | None, rate: Path) -> dict[str, Any]:
     return version
 
 
-def keep_results(table: Table, earlier: Table) -> Table:
+def keep_results(table: Table, earlier: Table, *, of_archive: bool) -> Table:
     """
     Take over from an earlier exposure table what later steps wrote there.
 
@@ -193,15 +195,14 @@ def keep_results(table: Table, earlier: Table) -> Table:
     Parameters
     ----------
     table, earlier : `~astropy.table.Table`
+    of_archive : bool
+        Whether MAST was searched: what it does not list is gone there.
 
     Returns
     -------
     `~astropy.table.Table`
     """
     rows = {row["productFilename"]: dict(zip(row.colnames, row, strict=True)) for row in table}
-    remote = all(row["dataURI"].startswith("mast:") for row in rows.values())
-    # A local file has just been looked at; one of MAST that failed still has to be.
-    lasting = (REJECTED, FAILED) if remote else (REJECTED,)
     newer = table.meta.get("newer", {})
     for former in earlier:
         name = former["productFilename"]
@@ -212,11 +213,14 @@ def keep_results(table: Table, earlier: Table) -> Table:
         if row and exposure_table.same_version(row, former):
             row.update({column: former[column] for column in _RESULTS})
             row["s_clnfns"] = row["s_clnfns"] or former["s_clnfns"]
+            # A local file has just been looked at; one of MAST that failed still has to be.
+            remote = exposure_table.is_downloaded(row)
+            lasting = (REJECTED, FAILED) if remote else (REJECTED,)
             processed = former["reason"].startswith(rate_header.PROCESSED)
             stays = former["status"] in lasting or (processed and remote and name not in newer)
             if row["status"] == ACCEPTED and stays:
                 row.update(status=former["status"], reason=former["reason"])
-        elif not row and remote and former["dataURI"].startswith("mast:"):
+        elif not row and of_archive and exposure_table.is_downloaded(former):
             row = dict(zip(former.colnames, former, strict=True))
             row.update(status=EXCLUDED, reason="no longer in the archive")
             rows[name] = row
