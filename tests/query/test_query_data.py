@@ -5,88 +5,19 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from astropy.io import fits
 
 from demo.server import Fault
 from tests import small
-from tests.demo.test_server import keyword_row, rate_name, star, tiny_archive, write_rate
+from tests.demo.test_server import keyword_row, rate_name, star, write_rate
+from tests.query.conftest import NAMES, everything_below
 from tests.query.test_archive import square
-from tests.script_server import python
 from wfssbkg.files import exposure_table, up_to_date
-from wfssbkg.layout import Combination, Folder
-
-ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("GR150C-F115W", "GR150R-F115W")
-
-
-class User:
-    """Somebody with a config, a working folder and a small archive."""
-
-    def __init__(self, home, archive):
-        self.home = home
-        self.archive = archive
-        home.mkdir()
-        self.configure()
-
-    def configure(self, filters=("F115W",), gratings=("GR150C", "GR150R"), fewest=3, **query):
-        here = {"mast_url": self.archive.url, "gaia_url": self.archive.url}
-        settings = {
-            "gratings": list(gratings), "filters": list(filters), "working_directory": "work",
-            "output_directory": "out",
-            "query": here | {"timeout": 2.0, "attempts": 2} | query,
-            "combine": {"minimum_exposures": fewest},
-        }  # fmt: skip
-        (self.home / "config.yaml").write_text(yaml.safe_dump(settings))
-
-    def start(self, *options):
-        command = [sys.executable, ROOT / "queryData.py", "--config", "config.yaml", *options]
-        return subprocess.Popen(
-            command,
-            cwd=self.home,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            # Tests in the background of a shell inherit that Ctrl-C is ignored; a user does not.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-
-    def run(self, *options, status=0):
-        """What the script said; it must end with `status` and without a traceback."""
-        script = ROOT / "queryData.py"
-        done = python(script, "--config", "config.yaml", *options, cwd=self.home)
-        assert done.returncode == status, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done.stdout, done.stderr
-
-    def folder(self, name=NAMES[0]):
-        combination = Combination(*name.split("-"))
-        return Folder(combination, self.home / "work", self.home / "out")
-
-    def table(self, name=NAMES[0]):
-        return exposure_table.read(self.folder(name).table)
-
-    def files(self, name=NAMES[0]):
-        return sorted(path.name for path in self.folder(name).path.iterdir())
-
-
-@pytest.fixture
-def archive(tmp_path):
-    with tiny_archive(tmp_path / "archive", count=0) as made:
-        yield made
-
-
-@pytest.fixture
-def user(tmp_path, archive):
-    return User(tmp_path / "user", archive)
 
 
 def mixed(archive):
@@ -697,10 +628,6 @@ def test_what_nobody_has_is_told_of_all_sources(mixture):
 
 
 # ---- without doing it
-
-
-def everything_below(folder):
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def test_a_dry_run_tells_what_a_real_run_takes_and_writes_nothing(user, archive, tmp_path):

@@ -16,9 +16,9 @@ from astropy.table import Table
 from wfssbkg.config import Query
 from wfssbkg.errors import StepError
 from wfssbkg.files import exposure_table, rate, rate_header, temporary, up_to_date
-from wfssbkg.files.exposure_table import ACCEPTED, FAILED, REJECTED
+from wfssbkg.files.exposure_table import ACCEPTED, EXCLUDED, FAILED, REJECTED
 from wfssbkg.layout import Folder
-from wfssbkg.query import network
+from wfssbkg.query import access, network
 from wfssbkg.run import messages
 
 _PATH = "/api/v0.1/Download/file"  # of MAST's downloads, below query.mast_url
@@ -77,6 +77,7 @@ def download(
     Download the accepted exposures of a table that are not there, or of which the archive has a
     newer version.
 
+    With a token for exclusive access, an exposure that it gives no access to is excluded.
     Without `keep_rates`, an exposure that is masked needs no rate file. Exposures that failed are
     looked at again: they are accepted if their file is sound, or can be downloaded. One that
     cannot be gets the status failed and a reason; where only a newer version cannot be, the former
@@ -109,7 +110,7 @@ def download(
     wanted = [row for row in table if _is_wanted(row, folder, newer)]
     missing = to_download(table, folder, query, overwrite=overwrite, mask_settings=mask_settings)
     outcomes = _download_all(list(missing.values()), folder, query) if missing else {}
-    renewed, warnings = 0, []
+    renewed, denied, warnings = 0, 0, []
     for row in wanted:
         name = row["productFilename"]
         outcome = outcomes.get(name)
@@ -129,6 +130,10 @@ def download(
                 f"{name}: the newer version in the archive could not be downloaded ({outcome}). "
                 "The former one stays in use"
             )
+        elif access.token() and _is_denied(outcome):
+            denied += 1
+            row["status"] = EXCLUDED
+            row["reason"] = f"not public: {access.VARIABLE} gives no access to it ({outcome})"
         else:
             row["status"], row["reason"] = FAILED, f"download failed: {outcome}"
     messages.warn_some([f"WARNING: {line}" for line in warnings])
@@ -136,7 +141,7 @@ def download(
     return Downloads(
         downloaded=len(sizes),
         present=np.count_nonzero(table["status"] == ACCEPTED) - len(sizes),
-        failed=len(outcomes) - len(sizes),
+        failed=len(outcomes) - len(sizes) - denied,
         size=sum(sizes),
         renewed=renewed,
     )
@@ -236,7 +241,7 @@ def _download_all(files: Sequence[Wanted], folder: Folder, query: Query) -> dict
     outcomes: dict[str, Outcome] = {}
     received = {file.name: 0 for file in files}  # bytes so far
     stop = threading.Event()
-    url = query.mast_url.rstrip("/") + _PATH
+    url, token = query.mast_url.rstrip("/") + _PATH, access.token()
 
     def fetch(file: Wanted, session: network.Session) -> int:
         """Download one file; returns its size in bytes."""
@@ -264,7 +269,7 @@ def _download_all(files: Sequence[Wanted], folder: Folder, query: Query) -> dict
     def attempt(file: Wanted) -> None:
         try:
             _give_up_if_hopeless(list(outcomes.values()), query)
-            with network.Session(url, query.timeout) as session:
+            with network.Session(url, query.timeout, token=token) as session:
                 outcomes[file.name] = network.with_retries(
                     lambda: fetch(file, session), query, pause=stop.wait
                 )
@@ -288,6 +293,11 @@ def _download_all(files: Sequence[Wanted], folder: Folder, query: Query) -> dict
             running.wait(0.2)  # for a thread that is just opening its file
             temporary.remove_unfinished(folder.path)
     return outcomes
+
+
+def _is_denied(outcome: StepError) -> bool:
+    """Whether the archive does not give a file to this user."""
+    return getattr(outcome.__cause__, "status", 0) in (401, 403)
 
 
 def _give_up_if_hopeless(outcomes: Sequence[Outcome], query: Query) -> None:
