@@ -46,7 +46,10 @@ def test_without_a_token_what_is_not_public_is_excluded(exclusive, archive, toke
     assert archive.server.counts["whoami"] == archive.server.counts["token"] == 0
 
 
-@pytest.mark.parametrize("options", [(), ("--quiet",), ("--verbose",), ("--dry-run",)])
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--quiet", "--log", "run.log"), ("--verbose", "--log", "run.log"), ("--dry-run",)],
+)
 def test_with_a_token_it_is_downloaded_and_the_token_is_nowhere(
     exclusive, archive, options
 ):  # fmt: skip

@@ -196,7 +196,7 @@ def test_ctrl_c_ends_a_download_without_debris(user, archive, fault):
     user.configure(gratings=["GR150C"], gaia_g_limit=None, connections=3, timeout=300.0)
     archive.server.delay = 2.0
     archive.server.faults += [fault] if fault else []
-    script = user.start()
+    script = user.start("--log", "run.log")
     end = time.monotonic() + 60
     while archive.server.counts["download"] < 3 and time.monotonic() < end:
         time.sleep(0.05)
@@ -206,6 +206,9 @@ def test_ctrl_c_ends_a_download_without_debris(user, archive, fault):
     assert script.returncode == 130
     assert "Traceback" not in errors
     assert "Interrupted" in errors
+    said = (user.home / "run.log").read_text()
+    assert "Searching MAST" in said
+    assert re.search(r"Z Interrupted\. Run the same .*\n.*Z exit status 130\n$", said)
     for name in set(user.files()) - {"GR150C-F115W.fits"}:
         assert user.folder().rate(name).read_bytes() == (archive.folder / name).read_bytes()
     if fault:
