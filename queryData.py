@@ -8,85 +8,81 @@ For each combination of grating and blocking filter in the config:
   4. download the others: what is missing of them, or what the archive has processed again,
   5. look at their headers: leave out what was processed further, or has a bright star nearby,
   6. write the exposure table: what was found, what was left out and why.
-With query.source set to a folder, the rate files in it are used where they are.
+With folders in query.source, the rate files in them are used where they are.
 Next: makeMask.py.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.table import Table
 
-from wfssbkg.errors import StepError
 from wfssbkg.files import exposure_table, flicker_noise, lock, rate_header, up_to_date
-from wfssbkg.layout import Folder, star_catalog
-from wfssbkg.query import archive, download, gaia, rate_folder, selection, stars
+from wfssbkg.layout import Folder
+from wfssbkg.query import archive, download, dry_run, gaia, search, selection, stars
 from wfssbkg.run import command_line, messages
+from wfssbkg.run.command_line import Run
+
+DRY_RUN = {"action": "store_true", "help": "say what a real run would find and take; write nothing"}
 
 
 def main() -> int:
     """Search once, then walk the combinations."""
-    run = command_line.start(__doc__)
-    found = find_exposures(run)
-    bright_stars = find_bright_stars(run)
+    run = command_line.start(__doc__, extra={"--dry-run": DRY_RUN})
+    found = search.find(run.config.query, [folder.combination for folder in run.folders])
+    bright_stars = gaia.find(run.config, overwrite=run.overwrite, write=not run.options.dry_run)
+    if run.options.dry_run:
+        return foresee(found, bright_stars, run)
     for folder in run.folders:
         with run.attempt(folder), lock.hold(folder.lock):
             table = select(found, bright_stars, folder, run)
             exposure_table.write(table, folder.table)
-            settled = flicker_noise.settled(run.config, table)
-            masked = up_to_date.bearing(settled, up_to_date.MASKED, folder.combination)
+            masked = mask_settings(table, folder, run)
             downloads = download.download(
                 table, folder, run.config.query, overwrite=run.overwrite, mask_settings=masked
             )
-            rate_header.note(table, folder)
-            # Again, for those whose pointings only the headers told.
-            stars.exclude(table, bright_stars, radius=run.config.query.star_radius)
-            flicker_noise.exclude(table, run.config.mask.flicker_noise)
+            look_at_headers(table, bright_stars, folder, run)
             exposure_table.write(table, folder.table)
-            report(table, downloads, found, folder)
+            selection.report(table, found, folder.combination)
+            messages.say(downloads.describe())
+            messages.warn(downloads.advice())
+            selection.check_number(
+                table, run.config.combine.minimum_exposures, f". See {folder.table}"
+            )
             messages.warn(up_to_date.outdated(folder, table))
     return run.exit_status()
 
 
-def find_exposures(run: command_line.Run) -> archive.SearchResult:
-    """What MAST, or a folder, has of all combinations of this run."""
-    query = run.config.query
-    combinations = [folder.combination for folder in run.folders]
-    if query.source == "mast":
-        messages.announce(f"Searching MAST ({query.mast_url})")
-        found = archive.search(query, combinations)
-    else:
-        messages.announce(f"Searching {query.source}")
-        found = rate_folder.search(Path(query.source), combinations)
-    number, others = len(found.exposures), found.others.total()
-    messages.say(f"{number} exposures of these combinations, {others} other files")
-    messages.warn_some([f"refused: {refused}" for refused in found.refused])
-    missing = set(query.exposures or ()) - {row["productFilename"] for row in found.exposures}
-    messages.warn_some(
-        [f"WARNING: not found: {name} (query.exposures)" for name in sorted(missing)]
-    )
-    return found
-
-
-def find_bright_stars(run: command_line.Run) -> Table | None:
-    """The bright stars of the whole sky, from disk or from Gaia; None if they do not matter."""
-    query = run.config.query
-    if query.gaia_g_limit is None:
-        messages.say("no check for bright stars: query.gaia_g_limit is null")
-        return None
-    path = star_catalog(run.config.working_directory, query.gaia_g_limit)
-    catalog = gaia.bright_stars(path, query, overwrite=run.overwrite)
-    messages.say(
-        f"{len(catalog)} stars brighter than G = {query.gaia_g_limit:g} "
-        f"({path.name}, from Gaia on {catalog.meta['QDATE']})"
-    )
-    return catalog
+def foresee(found: archive.SearchResult, bright_stars: Table | None, run: Run) -> int:
+    """Say what a real run would find and take, without writing anything."""
+    parts = []
+    for folder in run.folders:
+        with run.attempt(folder):
+            table = select(found, bright_stars, folder, run)
+            masked = mask_settings(table, folder, run)
+            missing = download.to_download(
+                table, folder, run.config.query, overwrite=run.overwrite, mask_settings=masked
+            )
+            dry_run.expect(table, missing)
+            look_at_headers(table, bright_stars, folder, run)
+            selection.report(table, found, folder.combination)
+            messages.say(dry_run.programs(table))
+            parts.append(dry_run.costs(table, missing))
+            messages.say(parts[-1].describe())
+            selection.check_number(table, run.config.combine.minimum_exposures)
+    messages.announce("\nAltogether")
+    everything = dry_run.total(parts)
+    messages.say(everything.describe())
+    messages.warn(dry_run.lack_of_space(everything, run.config.working_directory))
+    messages.say(dry_run.CAVEAT)
+    messages.say("nothing was downloaded or written (--dry-run)")
+    return run.exit_status()
 
 
 def select(
-    found: archive.SearchResult, bright_stars: Table | None, folder: Folder, run: command_line.Run
+    found: archive.SearchResult, bright_stars: Table | None, folder: Folder, run: Run
 ) -> Table:
     """The exposure table of a combination: which exposures to take, and why not the others."""
     table = selection.select(found, folder.combination, run.config.query)
@@ -98,22 +94,18 @@ def select(
     return table
 
 
-def report(
-    table: Table, downloads: download.Downloads, found: archive.SearchResult, folder: Folder
-) -> None:
-    """Say what was found, left out and why, and downloaded."""
-    if not len(table):
-        raise StepError(found.nothing_of(folder.combination))
-    messages.say(selection.describe(table))
-    messages.warn_some(selection.doubts(table))
-    failed = table[table["status"] == exposure_table.FAILED]
-    messages.warn_some([f"{row['productFilename']}: {row['reason']}" for row in failed])
-    messages.say(downloads.describe())
-    if downloads.failed:
-        messages.warn(f"{downloads.failed} could not be downloaded: run queryData.py again")
-    if not np.any(table["status"] == exposure_table.ACCEPTED):
-        reasons = "; ".join(selection.reasons(table))
-        raise StepError(f"no exposure can be used: {reasons}. See {folder.table}")
+def mask_settings(table: Table, folder: Folder, run: Run) -> dict[str, Any]:
+    """What masked exposures must have been made with to need no rate file any more."""
+    settled = flicker_noise.settled(run.config, table)
+    return up_to_date.bearing(settled, up_to_date.MASKED, folder.combination)
+
+
+def look_at_headers(table: Table, bright_stars: Table | None, folder: Folder, run: Run) -> None:
+    """Leave out what the headers of the files at hand tell is of no use."""
+    rate_header.note(table, folder)
+    # Again, for those whose pointings only the headers told.
+    stars.exclude(table, bright_stars, radius=run.config.query.star_radius)
+    flicker_noise.exclude(table, run.config.mask.flicker_noise)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from http.cookies import SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,8 @@ class Server(ThreadingHTTPServer):
         What is to go wrong; may be changed at any time.
     counts : `collections.Counter`
         How often was asked for: 'columns', 'search' (one a search, whatever its pages),
-        'search page', 'head', 'download', 'gaia job', 'gaia start', 'gaia phase', 'gaia result'.
+        'search page', 'head', 'download', 'gaia job', 'gaia start', 'gaia phase', 'gaia result',
+        'whoami'; and 'token', how many requests had any token of MAST.
     page_size : int
         The most rows of a page, whatever the client asks for.
     delay : float
@@ -122,6 +124,10 @@ class Server(ThreadingHTTPServer):
         Say EXECUTING first when asked for an answer, as the archives do.
     gone : set of str
         Columns that the keyword service has no longer.
+    token : str
+        What gives access to exposures that are not public; empty: nothing does.
+    elsewhere : str
+        Address of a server that downloads are sent on to; empty: none.
     """
 
     daemon_threads = True
@@ -135,6 +141,8 @@ class Server(ThreadingHTTPServer):
         self.delay = 0.0
         self.busy = True
         self.gone: set[str] = set()
+        self.token = ""
+        self.elsewhere = ""
         self.closing = threading.Event()
         self.jobs: dict[str, Job] = {}  # by their numbers
         self._lock = threading.Lock()
@@ -189,11 +197,19 @@ class Handler(BaseHTTPRequestHandler):
         parameters = dict(parse_qsl(body or address.query))
         query = parameters.get("QUERY", "")
         self.fault: Fault | None = None
+        cookie = SimpleCookie(self.headers.get("Cookie", "")).get("mast_token")
+        self.token = cookie.value if cookie else ""
+        if self.token:
+            self.server.count("token")
         match address.path.strip("/").split("/"):
             case ["portal", *_, "columnsconfig"]:
                 self._columns()
             case ["api", "v0", "invoke"]:
                 self._search(json.loads(parameters.get("request", "{}")))
+            case ["whoami"]:
+                self._user()
+            case ["api", "v0.1", "Download", "file"] if self.server.elsewhere:
+                self._send(b"", status=302, headers={"Location": self.server.elsewhere + self.path})
             case ["api", "v0.1", "Download", "file"]:
                 self._product(parameters.get("uri", ""))
             case ["tap-server", "tap", "sync"]:
@@ -260,6 +276,17 @@ class Handler(BaseHTTPRequestHandler):
         }
         self._send_json(answer)
 
+    def _has_access(self) -> bool:
+        return self.token != "" and self.token == self.server.token
+
+    def _user(self) -> None:
+        """Say who asks, as MAST tells astroquery."""
+        self._note("whoami")
+        known = self._has_access()
+        self._send_json(
+            {"anon": not known, "attrib": {"display_name": "Somebody"} if known else {}}
+        )
+
     def _product(self, uri: str) -> None:
         name = uri.removeprefix(PRODUCT)
         self._note("head" if self.command == "HEAD" else "download", f"{self.command} {name}")
@@ -268,7 +295,7 @@ class Handler(BaseHTTPRequestHandler):
         if not uri.startswith(PRODUCT) or "/" in name or not rows or not path.is_file():
             self._send(b"no such product", status=404)
             return
-        if rows[0].get("isRestricted") in (True, "true", 1):
+        if rows[0].get("isRestricted") in (True, "true", 1) and not self._has_access():
             self._send(b"exclusive access", status=401)
             return
         content = memoryview(path.read_bytes())

@@ -89,6 +89,13 @@ def test_absolute_paths_and_mast_stay(tmp_path):
     assert settings.query.source == "mast"
 
 
+def test_a_source_or_several_are_always_a_list(tmp_path):
+    assert read(tmp_path, "query: {source: mast}").query.sources == ["mast"]
+    assert read(tmp_path, "query: {source: c}").query.sources == [str(tmp_path / "c")]
+    settings = read(tmp_path, "query: {source: [c, mast, ../d]}")
+    assert settings.query.sources == [str(tmp_path / "c"), "mast", str(tmp_path / ".." / "d")]
+
+
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
@@ -109,6 +116,20 @@ def test_absolute_paths_and_mast_stay(tmp_path):
         ("finalize: {patch_size: 4}", 1, ["finalize.patch_size", "odd"]),
         ("combine: {clip_sigma: .nan}", 1, ["combine.clip_sigma", "nan"]),
         ("query: {programs: [1089, x]}", 1, ["query.programs", "x"]),
+        (
+            "query: {exclude: [1089, jw0108900100]}",
+            1,
+            ["query.exclude has the entry 'jw0108900100'"],
+        ),
+        ("query: {exclude: [0]}", 1, ["query.exclude has the entry '0'", "(jw01089001001)"]),
+        ("query: {exclude: [a/b_rate.fits]}", 1, ["'a/b_rate.fits'", "programme numbers (1089)"]),
+        ("query: {exclude: [1089, 1089]}", 1, ["query.exclude"]),
+        ("query: {exclude: 1089}", 1, ["query.exclude is 1089", "a list of rate files"]),
+        ("query: {source: []}", 1, ["query.source is []", "or a list of them"]),
+        ("query: {source: [mast, mast]}", 1, ["query.source is ['mast', 'mast']", "each once"]),
+        ("query: {source: [c, ./c]}", 1, ["query.source is", "each once"]),
+        ("query: {source: [mast, 5]}", 1, ["query.source is ['mast', 5]"]),
+        ("query: {source: &a [*a]}", 1, ["query.source is"]),
         ("query: {mast_url: mast}", 1, ["query.mast_url", "http"]),
         ("mask: {bad_flags: [HOTT]}", 1, ["mask.bad_flags", "HOTT"]),
     ],

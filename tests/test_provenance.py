@@ -41,6 +41,7 @@ def move_on(crds):
 def test_a_rebuilding_config_has_every_setting_that_bears_on_the_result(tmp_path):
     combination, context = Combination("GR150R", "F200W"), "jwst_9001.pmap"
     settings = small.settings(
+        query={"programs": ["1", "2"], "exclude": ["2"], "source": ["mast", "/home/me/mine"]},
         mask={"threshold": 3.5},
         combine={"trace_depth": 0.9, "estimator": "median"},
         finalize={"strength": 0.5, "author": "A. Author"},
@@ -58,12 +59,16 @@ def test_a_rebuilding_config_has_every_setting_that_bears_on_the_result(tmp_path
     dq = np.zeros(image.shape, dtype=np.uint32)
     reference_file.write(path, background, dq, header, all_settings(settings))
     config.write_text(provenance.rebuilding_config(path))
+    assert "Not all rate files were from MAST" in config.read_text()
+    assert "/home/me" not in config.read_text()
     again = read(config)
+    assert again.query.source == ["mast", str(tmp_path / "mine")]
     assert (again.gratings, again.filters) == ([combination.grating], [combination.filter])
     assert again.mask == settings.mask.model_copy(update={"crds_context": context})
     for section in ("combine", "finalize", "compare"):
         assert getattr(again, section) == getattr(settings, section)
-    kept = {"programs": None, "exposures": [name], "gaia_g_limit": None}
+    kept = {"programs": None, "exclude": None, "exposures": [name], "gaia_g_limit": None}
+    kept["source"] = again.query.source
     assert again.query == settings.query.model_copy(update=kept)
 
 

@@ -17,6 +17,7 @@ DEFAULTS = Path(__file__).resolve().parents[1] / "config.yaml"
 # WFSSBackgrounds by TheSkyentist).
 RECOMMENDED_FILTERS = ("F115W", "F150W", "F200W")
 
+MAST = "mast"  # as query.source: the archive
 LOCAL = "processes"  # as compute.scheduler: on this machine
 
 Filter = Literal["F090W", "F115W", "F140M", "F150W", "F158M", "F200W"]
@@ -80,12 +81,14 @@ class _Section(BaseModel):
 
 
 _Width = _number(0.5, 100)
-_Program = Annotated[
-    str,
-    BeforeValidator(lambda value: str(value) if type(value) is int else value),
-    Field(pattern=r"^\d{1,5}$"),
+_TEXT = BeforeValidator(lambda value: str(value) if type(value) is int else value)
+_Program = Annotated[str, _TEXT, Field(pattern=r"^\d{1,5}$")]
+# A programme, a visit, or the name of a rate file, also of one of the user's own.
+_Entry = Annotated[
+    str, _TEXT, Field(pattern=r"^(0{0,4}[1-9][0-9]{0,4}|jw[0-9]{11}|[ -.0-~]+_rate\.fits)$")
 ]
 _RateName = Annotated[str, Field(pattern=r"^jw[-0-9a-z_]+_rate\.fits$")]
+_Source = Annotated[str, Field(min_length=1)]
 _Switch = _setting(bool, "true or false")
 _Address = _setting(str, "an http(s) address", pattern=r"^https?://\S+$")
 
@@ -93,11 +96,21 @@ _Address = _setting(str, "an http(s) address", pattern=r"^https?://\S+$")
 class Query(_Section):
     """What to take from the archive, and how; see config.yaml."""
 
-    source: _setting(str, "mast, or the path of a folder", min_length=1)
+    source: _setting(
+        _Source | Annotated[list[_Source], Field(min_length=1)],
+        "mast, the path of a folder, or a list of them, each once",
+        _UNIQUE,
+    )
     readpatt: _some("NIS", "NISRAPID")
     subarray: _some("FULL")
     programs: _setting(list[_Program] | None, "a list of programme numbers, or null for all")
     exposures: _setting(list[_RateName] | None, "a list of jw..._nis_rate.fits, or null", _UNIQUE)
+    exclude: _setting(
+        list[_Entry] | None,
+        "a list of rate files (jw..._nis_rate.fits), visits (jw01089001001) and programme numbers "
+        "(1089), or null: none",
+        _UNIQUE,
+    )
     gaia_g_limit: _setting(float | None, "a magnitude from 3 to 16, or null: no check", ge=3, le=16)
     star_radius: _number(0, 60, "arcmin", above=True)
     mast_url: _Address
@@ -106,6 +119,11 @@ class Query(_Section):
     connections: _whole(1, 32)
     attempts: _whole(1, 20)
     timeout: _number(0, 3600, "seconds", above=True)
+
+    @property
+    def sources(self) -> list[str]:
+        """Where exposures are looked for: `MAST`, and the paths of folders."""
+        return [self.source] if isinstance(self.source, str) else self.source
 
 
 class Cleaning(_Section):
@@ -273,9 +291,8 @@ def read(path: Path) -> Config:
         if isinstance(values.get(key), str) and "\0" not in values[key]:
             values[key] = _absolute(values[key], path)
     query = values.get("query")
-    source = query.get("source") if isinstance(query, dict) else None
-    if isinstance(source, str) and source not in ("", "mast"):
-        query["source"] = str(_absolute(source, path))
+    if isinstance(query, dict) and "source" in query:
+        query["source"] = _absolute_source(query["source"], path)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -332,6 +349,16 @@ def _absolute(value: str, path: Path) -> Path:
     return path.resolve().parent / os.path.expanduser(value)  # noqa: PTH111
 
 
+def _absolute_source(source: Any, path: Path) -> Any:
+    """query.source with the paths of folders made absolute; what is no text is left as it is."""
+
+    def absolute(entry: Any) -> Any:
+        is_folder = isinstance(entry, str) and entry not in ("", MAST)
+        return str(_absolute(entry, path)) if is_folder else entry
+
+    return [absolute(entry) for entry in source] if isinstance(source, list) else absolute(source)
+
+
 def _locate(node: yaml.Node | None, above: tuple[str, ...], path: Path, places: Places) -> None:
     """Note the line of each key, and refuse a key that stands twice."""
     for key_node, value_node in node.value if isinstance(node, yaml.MappingNode) else ():
@@ -365,5 +392,7 @@ def _describe(problem: Any, value: Any, places: Places, path: Path) -> str:
     elif problem["type"] == "missing":
         words = f"key '{'.'.join(key)}' is missing. Expected {allowed}"
     else:
-        words = f"{'.'.join(key)} is {repr(value)[:80]}. Expected {allowed}"
+        below = problem["loc"][len(key) :]  # within a list: the number of the entry
+        found = f"has the entry {problem['input']!r:.80}" if below and type(below[0]) is int else ""
+        words = f"{'.'.join(key)} {found or f'is {value!r:.80}'}. Expected {allowed}"
     return f"{places.get(key, path)}: {words}"

@@ -11,12 +11,13 @@ import yaml
 from astropy.io import fits
 from astropy.table import Table
 
+from wfssbkg import config
 from wfssbkg.errors import StepError
 from wfssbkg.files import exposure_table, fits_file
 from wfssbkg.run import command_line
 
 # The rules of the query, which the list of exposures replaces.
-_RULES = ("programs", "gaia_g_limit")
+_RULES = ("programs", "exclude", "gaia_g_limit")
 
 
 def rebuilding_config(path: Path) -> str:
@@ -24,7 +25,7 @@ def rebuilding_config(path: Path) -> str:
     header, settings, inputs = _read(path)
     taken = np.isin(inputs["status"], (exposure_table.ACCEPTED, exposure_table.REJECTED))
     contexts = sorted(set(inputs["crds_context"][taken]))
-    rules = {f"query.{name}": settings["query"][name] for name in _RULES}
+    rules = {f"query.{name}": settings["query"].get(name) for name in _RULES}
     del settings["compute"]  # does not bear on the result
     settings["gratings"], settings["filters"] = [header["FILTER"]], [header["PUPIL"]]
     settings["query"] |= dict.fromkeys(_RULES)
@@ -37,10 +38,11 @@ def rebuilding_config(path: Path) -> str:
         "The list of exposures stands for the rules that led to it: "
         + ", ".join(f"{name} = {json.dumps(value)}" for name, value in rules.items()),
     ]
-    if settings["query"]["source"] != "mast":
+    sources = settings["query"]["source"]
+    if sources not in (config.MAST, [config.MAST]):
         words.append(
-            "The rate files were not from MAST but from a folder of this name: set query.source to "
-            "where they are."
+            "Not all rate files were from MAST: query.source has the names of the folders where "
+            "others were. Set it to where they are."
         )
     if len(contexts) > 1:
         words.append(

@@ -2,89 +2,22 @@
 
 import hashlib
 import os
+import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from astropy.io import fits
 
 from demo.server import Fault
 from tests import small
-from tests.demo.test_server import keyword_row, rate_name, star, tiny_archive, write_rate
+from tests.demo.test_server import keyword_row, rate_name, star, write_rate
+from tests.query.conftest import NAMES, everything_below
 from tests.query.test_archive import square
-from tests.script_server import python
 from wfssbkg.files import exposure_table, up_to_date
-from wfssbkg.layout import Combination, Folder
-
-ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("GR150C-F115W", "GR150R-F115W")
-
-
-class User:
-    """Somebody with a config, a working folder and a small archive."""
-
-    def __init__(self, home, archive):
-        self.home = home
-        self.archive = archive
-        home.mkdir()
-        self.configure()
-
-    def configure(self, filters=("F115W",), gratings=("GR150C", "GR150R"), **query):
-        here = {"mast_url": self.archive.url, "gaia_url": self.archive.url}
-        settings = {
-            "gratings": list(gratings), "filters": list(filters), "working_directory": "work",
-            "output_directory": "out",
-            "query": here | {"timeout": 2.0, "attempts": 2} | query,
-        }  # fmt: skip
-        (self.home / "config.yaml").write_text(yaml.safe_dump(settings))
-
-    def start(self, *options):
-        command = [sys.executable, ROOT / "queryData.py", "--config", "config.yaml", *options]
-        return subprocess.Popen(
-            command,
-            cwd=self.home,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            # Tests in the background of a shell inherit that Ctrl-C is ignored; a user does not.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-
-    def run(self, *options, status=0):
-        """What the script said; it must end with `status` and without a traceback."""
-        script = ROOT / "queryData.py"
-        done = python(script, "--config", "config.yaml", *options, cwd=self.home)
-        assert done.returncode == status, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done.stdout, done.stderr
-
-    def folder(self, name=NAMES[0]):
-        combination = Combination(*name.split("-"))
-        return Folder(combination, self.home / "work", self.home / "out")
-
-    def table(self, name=NAMES[0]):
-        return exposure_table.read(self.folder(name).table)
-
-    def files(self, name=NAMES[0]):
-        return sorted(path.name for path in self.folder(name).path.iterdir())
-
-
-@pytest.fixture
-def archive(tmp_path):
-    with tiny_archive(tmp_path / "archive", count=0) as made:
-        yield made
-
-
-@pytest.fixture
-def user(tmp_path, archive):
-    return User(tmp_path / "user", archive)
 
 
 def mixed(archive):
@@ -101,6 +34,7 @@ def mixed(archive):
 def test_quiet_tells_only_what_went_wrong(user, archive):
     rows = [archive.expose(1), archive.expose(3, filter="GR150R")]
     archive.fill(rows, [star(200.0, -60.0, 7.5)])
+    user.configure(fewest=1)
     assert user.run("--quiet") == ("", "")
     assert user.files() == ["GR150C-F115W.fits", rate_name(1)]
     (user.home / "work" / NAMES[0] / rate_name(1)).unlink()
@@ -262,7 +196,7 @@ def test_ctrl_c_ends_a_download_without_debris(user, archive, fault):
     user.configure(gratings=["GR150C"], gaia_g_limit=None, connections=3, timeout=300.0)
     archive.server.delay = 2.0
     archive.server.faults += [fault] if fault else []
-    script = user.start()
+    script = user.start("--log", "run.log")
     end = time.monotonic() + 60
     while archive.server.counts["download"] < 3 and time.monotonic() < end:
         time.sleep(0.05)
@@ -272,6 +206,9 @@ def test_ctrl_c_ends_a_download_without_debris(user, archive, fault):
     assert script.returncode == 130
     assert "Traceback" not in errors
     assert "Interrupted" in errors
+    said = (user.home / "run.log").read_text()
+    assert "Searching MAST" in said
+    assert re.search(r"Z Interrupted\. Run the same .*\n.*Z exit status 130\n$", said)
     for name in set(user.files()) - {"GR150C-F115W.fits"}:
         assert user.folder().rate(name).read_bytes() == (archive.folder / name).read_bytes()
     if fault:
@@ -423,7 +360,7 @@ def test_a_size_that_is_a_little_off_is_a_warning(user, archive, known):
     assert list(user.table()["size"]) == [size]
     output, fetched = downloads(user, archive)
     assert (fetched, list(user.table()["size"])) == (0, [size])
-    assert "WARNING" not in output
+    assert "is whole, but has" not in output
 
 
 def test_what_was_processed_further_is_excluded_once_its_header_tells(user, archive):
@@ -563,3 +500,195 @@ def test_where_nothing_can_be_used_the_message_says_why(user, archive):
     output, _ = user.run(status=1)
     assert "no exposure found. MAST (http" in output
     assert "Expected *_rate.fits of GR150R-F200W" in output
+
+
+def test_too_few_exposures_for_a_background_are_told_by_the_query(user, archive):
+    user.configure(gratings=["GR150C"], gaia_g_limit=None)
+    rows = []
+    for number in range(1, 5):
+        rows.append(archive.expose(number))
+        archive.fill(rows)
+        for options in (("--quiet", "--dry-run"), ("--quiet",)):
+            _, errors = user.run(*options)
+            told = (
+                f"{NAMES[0]}: WARNING: too few exposures for a background: {number} accepted, and "
+                "makeBackgrounds.py expects at least 3 (combine.minimum_exposures)\n"
+            )
+            assert errors == (told if number < 3 else "")
+
+
+def test_what_the_config_names_is_left_out_with_the_reason(user, archive):
+    archive.fill([archive.expose(n) for n in range(1, 6)])
+    unknown = ["jw01571002001", "1089"]
+    exclude = [rate_name(2), *unknown]
+    user.configure(gratings=["GR150C"], gaia_g_limit=None, exclude=exclude)
+    output, _ = user.run()
+    assert archive.server.counts["download"] == 4
+    assert "1 excluded: named in query.exclude\n" in output
+    for entry in unknown:
+        assert f"WARNING: query.exclude names {entry}, which is none of the exposures" in output
+    table = user.table()
+    assert table["reason"][1] == f"named in query.exclude: {rate_name(2)}"
+    assert list(table["status"]) == ["accepted", "excluded", "accepted", "accepted", "accepted"]
+    # A file that is there already stays where it is, and comes back when it is not named any more.
+    user.configure(gratings=["GR150C"], gaia_g_limit=None, exclude=[rate_name(1)])
+    user.run()
+    assert list(user.table()["status"][:2]) == ["excluded", "accepted"]
+    assert rate_name(1) in user.files()
+    user.configure(gratings=["GR150C"], gaia_g_limit=None)
+    user.run()
+    assert list(user.table()["status"]) == ["accepted"] * 5
+    assert archive.server.counts["download"] == 5
+
+
+# ---- several sources
+
+
+@pytest.fixture
+def mixture(user, archive):
+    """Exposures 1 and 2 at MAST, 2 and 3 in one folder of the user's own, 3 and 4 in another."""
+    archive.fill([write(archive, 1), write(archive, 2)])
+    for folder, numbers in (("mine", (2, 3)), ("hers", (3, 4))):
+        (user.home / folder).mkdir()
+        for number in numbers:
+            write_rate(user.home / folder / rate_name(number))
+    user.configure(gratings=["GR150C"], gaia_g_limit=None, source=["mast", "mine", "hers"])
+    return user
+
+
+def places(user):
+    """What a table says of each exposure: where it is, and its status."""
+    home = str(user.home)
+    return [
+        (row["dataURI"].replace(home, "").removesuffix(row["productFilename"]), row["status"])
+        for row in user.table()
+    ]
+
+
+def test_own_files_are_used_together_with_those_of_the_archive(mixture, archive):
+    before = everything_below(mixture.home / "mine") | everything_below(mixture.home / "hers")
+    output, errors = mixture.run()
+    assert errors == ""
+    assert archive.server.counts["download"] == 1
+    assert output.count("1 exposures of MAST (") == output.count(" as well, and that file") - 1 == 1
+    assert f"1 exposures of {mixture.home}/hers are in a folder of your own" in output
+    assert "4 exposures of these combinations" in output
+    expected = [("mast:JWST/product/", "accepted"), ("/mine/", "accepted"), ("/mine/", "accepted"),
+                ("/hers/", "accepted")]  # fmt: skip
+    assert places(mixture) == expected
+    assert mixture.files() == ["GR150C-F115W.fits", rate_name(1)]
+    output, _ = mixture.run("--dry-run", "--overwrite")
+    assert "to download: 1 exposures (0.1 MB); 0 there already, 3 of your own" in output
+    mixture.run("--overwrite")
+    assert archive.server.counts["download"] == 2
+    assert places(mixture) == expected
+    after = everything_below(mixture.home / "mine") | everything_below(mixture.home / "hers")
+    assert after == before
+
+
+def test_what_leaves_the_archive_keeps_its_row_beside_own_files(mixture, archive):
+    mixture.run()
+    archive.fill([])
+    mixture.run()
+    assert places(mixture)[:2] == [("mast:JWST/product/", "excluded"), ("/mine/", "accepted")]
+    assert mixture.table()["reason"][0] == "no longer in the archive"
+
+
+def test_without_the_own_file_that_of_the_archive_is_taken_and_the_other_way_round(
+    mixture, archive
+):
+    mixture.run()
+    own = mixture.home / "mine" / rate_name(2)
+    own.rename(mixture.home / "aside.fits")
+    mixture.run()
+    assert places(mixture)[1] == ("mast:JWST/product/", "accepted")
+    assert archive.server.counts["download"] == 2
+    (mixture.home / "aside.fits").rename(own)
+    mixture.run()
+    assert places(mixture)[1] == ("/mine/", "accepted")
+    assert archive.server.counts["download"] == 2
+
+
+def test_a_download_that_failed_is_tried_again_beside_own_files(mixture, archive):
+    archive.server.faults.append(Fault(f"GET {rate_name(1)}", "404", times=1))
+    mixture.run()
+    assert places(mixture)[0] == ("mast:JWST/product/", "failed")
+    mixture.run()
+    assert places(mixture)[0] == ("mast:JWST/product/", "accepted")
+
+
+def test_a_folder_that_is_not_there_is_an_error_of_the_config(mixture):
+    (mixture.home / "hers").rename(mixture.home / "his")
+    _, errors = mixture.run(status=2)
+    assert f"query.source is '{mixture.home}/hers'. Expected mast, or an existing folder" in errors
+
+
+def test_what_nobody_has_is_told_of_all_sources(mixture):
+    mixture.configure(filters=["F200W"], gaia_g_limit=None, source=["mine", "mast"])
+    output, _ = mixture.run(status=1)
+    assert f"no exposure found. {mixture.home}/mine together with MAST (http" in output
+    assert "2 *_rate.fits of GR150C-F115W" in output
+
+
+# ---- without doing it
+
+
+def test_a_dry_run_tells_what_a_real_run_takes_and_writes_nothing(user, archive, tmp_path):
+    mixed(archive)
+    before = everything_below(tmp_path)
+    output, errors = user.run("--dry-run")
+    assert errors == ""
+    assert everything_below(tmp_path) == before
+    assert archive.server.counts["download"] == 0
+    assert "found 4 exposures" in output
+    assert "1 excluded: bright star" in output
+    assert "1 excluded: not public" in output
+    assert "programmes, with the number of exposures: 1571 (2)" in output
+    of_first, of_second, altogether = re.findall(r"to download: (\d+) exposures", output)
+    assert (of_first, of_second, altogether) == ("2", "1", "3")
+    assert "nothing was downloaded or written" in output
+    output, _ = user.run()
+    assert archive.server.counts["download"] == 3
+    # With everything at hand, and files that are to be left as they are.
+    before = everything_below(tmp_path)
+    output, _ = user.run("--dry-run")
+    assert everything_below(tmp_path) == before
+    assert "to download: 0 exposures (0.0 MB); 3 there already, 0 of your own" in output
+    output, _ = user.run("--dry-run", "--overwrite", "--combination", NAMES[0])
+    assert everything_below(tmp_path) == before
+    assert "to download: 2 exposures" in output
+    assert archive.server.counts["download"] == 3
+
+
+def test_a_dry_run_expects_that_what_failed_is_downloaded(user, archive):
+    archive.fill([archive.expose(n) for n in (1, 2)])
+    user.configure(gratings=["GR150C"], gaia_g_limit=None, attempts=1)
+    archive.server.faults.append(Fault(f"GET {rate_name(2)}", "404"))
+    user.run()
+    assert list(user.table()["status"]) == ["accepted", "failed"]
+    output, _ = user.run("--dry-run")
+    assert "found 2 exposures (0.2 MB), 2 accepted" in output
+    assert "to download: 1 exposures (0.1 MB); 1 there already" in output
+    assert list(user.table()["status"]) == ["accepted", "failed"]
+
+
+def test_a_dry_run_ends_as_the_real_run_does(user, archive):
+    archive.fill([archive.expose(1, fileSize=10**15), keyword_row(rate_name(2), subarray="SUB64")])
+    output, errors = user.run("--dry-run", status=1)
+    assert "FAILED: no exposure found" in output
+    assert f"Not made: {NAMES[1]}" in errors
+    assert "WARNING: 1000000.00 GB are to be downloaded, and" in output
+    archive.fill([archive.expose(2, fileSize=None, subarray="SUB64")])
+    _, errors = user.run("--quiet", "--dry-run", "--combination", NAMES[0], status=1)
+    assert f"{NAMES[0]}: FAILED: no exposure can be used: 1 excluded: SUBARRAY SUB64" in errors
+
+
+def test_a_dry_run_of_own_files_has_nothing_to_download(user):
+    rates = user.home / "rates"
+    rates.mkdir()
+    write_rate(rates / rate_name(1))
+    user.configure(gratings=["GR150C"], source="rates", gaia_g_limit=None)
+    before = everything_below(user.home)
+    output, _ = user.run("--dry-run")
+    assert "to download: 0 exposures (0.0 MB); 0 there already, 1 of your own" in output
+    assert everything_below(user.home) == before

@@ -100,8 +100,10 @@ def test_a_terminal_shows_bars_with_the_time_left(copy, archive):
 
 
 def test_quiet_makes_a_background_in_silence(copy, archive):
-    done = archive.run("makeBackgrounds.py", copy, "--quiet")
+    log = copy.parent / "run.log"
+    done = archive.run("makeBackgrounds.py", copy, "--quiet", "--log", log, "--workers", "2")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert re.search(r"Z   \d exposures combined into .*background.fits\n", log.read_text())
     assert (copy.parent / "work" / NAMES[0] / "background.fits").exists()
 
 

@@ -209,9 +209,9 @@ def rate_path(row: Table.Row, folder: Folder) -> Path:
     return folder.rate(row["productFilename"]) if is_downloaded(row) else Path(row["dataURI"])
 
 
-def is_downloaded(row: Table.Row) -> bool:
+def is_downloaded(row: Mapping[str, Any] | Table.Row) -> bool:
     """Whether the rate file of a table row is ours, from MAST, and not one of the user's own."""
-    return row["dataURI"].startswith("mast:")
+    return bool(row["dataURI"].startswith("mast:"))
 
 
 def without_folders(table: Table) -> Table:

@@ -120,11 +120,12 @@ def all_settings(config: Config) -> dict[str, Any]:
     """
     All settings, section.key to value, without the folders of whoever made the file.
 
-    Of a folder that was `query.source` the name is left.
+    Of a folder in `query.source` the name is left.
     """
     settings = flat(config.model_dump(mode="json"))
     del settings["working_directory"], settings["output_directory"]
-    return settings | {"query.source": Path(config.query.source).name}
+    names = [Path(source).name for source in config.query.sources]
+    return settings | {"query.source": names if len(names) > 1 else names[0]}
 
 
 def _accepted(inputs: Table) -> Table:

@@ -18,7 +18,7 @@ from wfssbkg.errors import StepError, printable
 from wfssbkg.files import rate
 from wfssbkg.files.exposure_table import ACCEPTED, EXCLUDED, FOOTPRINT, TARGET
 from wfssbkg.layout import Combination
-from wfssbkg.query import network
+from wfssbkg.query import access, network
 from wfssbkg.run import messages
 
 # https://jwst-pipeline.readthedocs.io: file naming schemes. Nothing else becomes a file name here.
@@ -62,14 +62,16 @@ class SearchResult:
     Attributes
     ----------
     exposures : list of dict
-        Of the combinations asked for, one for each file name: the columns of the exposure table
-        that the source tells, and `combination`.
+        Of the combinations asked for, one for each file name, as from `to_exposure`: the columns of
+        the exposure table that the source tells, and two more.
     others : `~collections.Counter`
         The rows or files that are not such exposures: what they are, in words, and how many.
     refused : list of str
         Rows or files that cannot be used or assigned, each with the reason.
     source : str
         Where it was searched.
+    of_archive : bool
+        Whether MAST was searched: what it does not list is gone there.
     qdate : str
         UTC time of the search, as the keyword QDATE gives it.
     """
@@ -78,6 +80,7 @@ class SearchResult:
     others: Counter[str] = field(default_factory=Counter)
     refused: list[str] = field(default_factory=list)
     source: str = "MAST"
+    of_archive: bool = False
     qdate: str = field(default_factory=network.query_date)
 
     def nothing_of(self, combination: Combination) -> str:
@@ -95,6 +98,8 @@ def search(query: Query, combinations: Sequence[Combination]) -> SearchResult:
     """
     Find all rate exposures of some combinations at MAST, with one request.
 
+    Exclusive-access exposures are excluded unless there is a token for them.
+
     Parameters
     ----------
     query : `~wfssbkg.config.Query`
@@ -108,8 +113,11 @@ def search(query: Query, combinations: Sequence[Combination]) -> SearchResult:
     Raises
     ------
     StepError
-        If MAST cannot be reached or its answer is not complete.
+        If MAST cannot be reached, its answer is not complete, or it does not accept the token.
     """
+    token = access.token()
+    if token:
+        access.check(query, token)
     try:
         rows, refusal = network.with_retries(
             lambda: _rows(query, combinations), query, report=messages.say
@@ -123,7 +131,12 @@ def search(query: Query, combinations: Sequence[Combination]) -> SearchResult:
         ) from error
     if refusal:
         messages.warn(f"WARNING: MAST refuses the request {refusal}: what they tell is unknown")
-    result = sift(rows, combinations)
+    result = sift(rows, combinations, exclusive=bool(token))
+    if token:
+        number = sum(row["exclusive"] for row in result.exposures)
+        messages.say(
+            f"{number} exposures are not public: {access.VARIABLE} is used to download them"
+        )
     result.source = f"MAST ({query.mast_url})"
     return result
 
@@ -192,7 +205,7 @@ def _answers(
         "filters": [{"paramName": name, "values": values} for name, values in wanted.items()],
     }
     server = query.mast_url.rstrip("/")
-    with network.Session(server, query.timeout) as session:
+    with network.Session(server, query.timeout, token=access.token()) as session:
         # This is what astroquery's Mast asks with; Mast itself takes its server from a setting that
         # is read only when astroquery is imported.
         portal = PortalAPI(session)
@@ -203,7 +216,9 @@ def _answers(
         return [page.json() for page in portal.service_request_async(_SERVICE, parameters)]
 
 
-def sift(rows: Iterable[Any], combinations: Sequence[Combination]) -> SearchResult:
+def sift(
+    rows: Iterable[Any], combinations: Sequence[Combination], *, exclusive: bool = False
+) -> SearchResult:
     """
     Make exposures of the rows of an answer, which may hold anything, also what was not asked for.
 
@@ -212,16 +227,18 @@ def sift(rows: Iterable[Any], combinations: Sequence[Combination]) -> SearchResu
     rows : iterable
         Mappings with the columns of the keyword service, and whatever else MAST sends.
     combinations : sequence of `~wfssbkg.layout.Combination`
+    exclusive : bool
+        Whether to take exposures that are not public.
 
     Returns
     -------
     `SearchResult`
         Of two rows for the same file, the one that is not excluded counts.
     """
-    result = SearchResult()
+    result = SearchResult(of_archive=True)
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
-        exposure = to_exposure(row, combinations)
+        exposure = to_exposure(row, combinations, exclusive=exclusive)
         if exposure is None:
             result.others[kind_of(row)] += 1
             continue
@@ -258,7 +275,9 @@ def rate_files_of(combination: Combination | str) -> str:
     return f"*_rate.fits of {combination}"
 
 
-def to_exposure(row: Any, combinations: Sequence[Combination]) -> dict[str, Any] | None:
+def to_exposure(
+    row: Any, combinations: Sequence[Combination], *, exclusive: bool = False
+) -> dict[str, Any] | None:
     """
     The exposure that a row tells of, if its file is a rate file of one of some combinations.
 
@@ -268,13 +287,16 @@ def to_exposure(row: Any, combinations: Sequence[Combination]) -> dict[str, Any]
         With the columns of the keyword service, as numbers or text; any of them may be missing.
         Anything else than a mapping is a row without columns.
     combinations : sequence of `~wfssbkg.layout.Combination`
+    exclusive : bool
+        Whether to take exposures that are not public.
 
     Returns
     -------
     dict or None
         The columns of the exposure table that the row tells, as text in printable ASCII and
-        numbers, and `combination`. What MAST does not give to everybody is excluded, with the
-        reason. None if the row is of another file.
+        numbers, `combination`, and `exclusive`: whether it is taken although it is not public.
+        What MAST does not give to the user is excluded, with the reason. None if the row is of
+        another file.
     """
     cells = row if isinstance(row, Mapping) else {}
     row = {name: _text(cells.get(name)) for name in COLUMNS}
@@ -290,9 +312,11 @@ def to_exposure(row: Any, combinations: Sequence[Combination]) -> dict[str, Any]
     ra, dec, pointing = _pointing(row)
     checksum = row["checksum"].lower()
     mjd, size = _number(row["expstart"]), _number(row["fileSize"])
-    reason = _withheld(row)
+    not_public = _not_public(row)
+    reason = ("" if exclusive else not_public) or _unwanted(row)
     return {
         "combination": combination,
+        "exclusive": bool(not_public) and not reason,
         "productFilename": row["filename"],
         "obs_id": row["fileSetName"],
         "dataURI": _PRODUCTS + row["filename"],
@@ -333,13 +357,16 @@ def _number(text: str) -> float:
     return value if math.isfinite(value) else math.nan
 
 
-def _withheld(row: Mapping[str, str]) -> str:
-    """Why MAST does not give the file to everybody, or should not; '' if it does."""
+def _not_public(row: Mapping[str, str]) -> str:
+    """Why MAST does not give the file to everybody; '' if it does."""
     released = _release(row)
     if released > datetime.now(UTC):
         return f"not public: until {released:%Y-%m-%d}"
-    if row["isRestricted"].lower() in _TRUE:
-        return RESTRICTED
+    return RESTRICTED if row["isRestricted"].lower() in _TRUE else ""
+
+
+def _unwanted(row: Mapping[str, str]) -> str:
+    """Why nobody should have the file; '' if there is no such reason."""
     if row["isStale"].lower() in _TRUE:
         return SUPERSEDED
     if row["dataURI"] not in ("", _PRODUCTS + row["filename"]):

@@ -16,9 +16,9 @@ from astropy.table import Table
 from wfssbkg.config import Query
 from wfssbkg.errors import StepError
 from wfssbkg.files import exposure_table, rate, rate_header, temporary, up_to_date
-from wfssbkg.files.exposure_table import ACCEPTED, FAILED, REJECTED
+from wfssbkg.files.exposure_table import ACCEPTED, EXCLUDED, FAILED, REJECTED
 from wfssbkg.layout import Folder
-from wfssbkg.query import network
+from wfssbkg.query import access, network
 from wfssbkg.run import messages
 
 _PATH = "/api/v0.1/Download/file"  # of MAST's downloads, below query.mast_url
@@ -27,6 +27,15 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_LINE = (requests.ConnectionError, requests.Timeout)
 
 Outcome = int | StepError  # the size of the file in bytes, or why it was not downloaded
+
+
+class Wanted(NamedTuple):
+    """A file to download: its size and its MD5 are 0 and '' if they are not known."""
+
+    name: str
+    uri: str
+    size: int
+    checksum: str
 
 
 class Downloads(NamedTuple):
@@ -49,6 +58,12 @@ class Downloads(NamedTuple):
             f"{self.present} there already"
         )
 
+    def advice(self) -> str:
+        """What to do if not all could be downloaded; empty if there is nothing to do."""
+        if not self.failed:
+            return ""
+        return f"{self.failed} could not be downloaded: run queryData.py again"
+
 
 def download(
     table: Table,
@@ -62,6 +77,7 @@ def download(
     Download the accepted exposures of a table that are not there, or of which the archive has a
     newer version.
 
+    With a token for exclusive access, an exposure that it gives no access to is excluded.
     Without `keep_rates`, an exposure that is masked needs no rate file. Exposures that failed are
     looked at again: they are accepted if their file is sound, or can be downloaded. One that
     cannot be gets the status failed and a reason; where only a newer version cannot be, the former
@@ -92,17 +108,9 @@ def download(
     """
     newer = table.meta.get("newer", {})
     wanted = [row for row in table if _is_wanted(row, folder, newer)]
-    missing = {}
-    for row in wanted:
-        name = row["productFilename"]
-        if name in newer and _is_version(folder.rate(name), newer[name]):
-            _describe(row, newer.pop(name), folder)  # fetched by a run that was then killed
-        if overwrite or name in newer or _is_missing(row, folder, query, mask_settings):
-            version = newer.get(name, row)
-            size, checksum = int(version["size"]), version["checksum"]
-            missing[name] = _Wanted(name, row["dataURI"], size, checksum)
+    missing = to_download(table, folder, query, overwrite=overwrite, mask_settings=mask_settings)
     outcomes = _download_all(list(missing.values()), folder, query) if missing else {}
-    renewed, warnings = 0, []
+    renewed, denied, warnings = 0, 0, []
     for row in wanted:
         name = row["productFilename"]
         outcome = outcomes.get(name)
@@ -122,6 +130,10 @@ def download(
                 f"{name}: the newer version in the archive could not be downloaded ({outcome}). "
                 "The former one stays in use"
             )
+        elif access.token() and _is_denied(outcome):
+            denied += 1
+            row["status"] = EXCLUDED
+            row["reason"] = f"not public: {access.VARIABLE} gives no access to it ({outcome})"
         else:
             row["status"], row["reason"] = FAILED, f"download failed: {outcome}"
     messages.warn_some([f"WARNING: {line}" for line in warnings])
@@ -129,19 +141,36 @@ def download(
     return Downloads(
         downloaded=len(sizes),
         present=np.count_nonzero(table["status"] == ACCEPTED) - len(sizes),
-        failed=len(outcomes) - len(sizes),
+        failed=len(outcomes) - len(sizes) - denied,
         size=sum(sizes),
         renewed=renewed,
     )
 
 
-class _Wanted(NamedTuple):
-    """A file to download: its size and its MD5 are 0 and '' if they are not known."""
+def to_download(
+    table: Table,
+    folder: Folder,
+    query: Query,
+    *,
+    overwrite: bool = False,
+    mask_settings: Mapping[str, Any] = {},
+) -> dict[str, Wanted]:
+    """
+    What `download`, which has the same parameters, would download: by the name of the file.
 
-    name: str
-    uri: str
-    size: int
-    checksum: str
+    A row whose newer version was fetched by a run that was then killed describes it afterwards.
+    """
+    newer = table.meta.get("newer", {})
+    missing = {}
+    for row in [row for row in table if _is_wanted(row, folder, newer)]:
+        name = row["productFilename"]
+        if name in newer and _is_version(folder.rate(name), newer[name]):
+            _describe(row, newer.pop(name), folder)
+        if overwrite or name in newer or _is_missing(row, folder, query, mask_settings):
+            version = newer.get(name, row)
+            size, checksum = int(version["size"]), version["checksum"]
+            missing[name] = Wanted(name, row["dataURI"], size, checksum)
+    return missing
 
 
 def _describe(row: Table.Row, version: Mapping[str, Any], folder: Folder) -> None:
@@ -199,7 +228,7 @@ def _is_missing(
     return False
 
 
-def _download_all(files: Sequence[_Wanted], folder: Folder, query: Query) -> dict[str, Outcome]:
+def _download_all(files: Sequence[Wanted], folder: Folder, query: Query) -> dict[str, Outcome]:
     """Download some files; returns the outcome for each file name."""
     folder.path.mkdir(parents=True, exist_ok=True)
     total, free = sum(file.size for file in files), shutil.disk_usage(folder.path).free
@@ -212,9 +241,9 @@ def _download_all(files: Sequence[_Wanted], folder: Folder, query: Query) -> dic
     outcomes: dict[str, Outcome] = {}
     received = {file.name: 0 for file in files}  # bytes so far
     stop = threading.Event()
-    url = query.mast_url.rstrip("/") + _PATH
+    url, token = query.mast_url.rstrip("/") + _PATH, access.token()
 
-    def fetch(file: _Wanted, session: network.Session) -> int:
+    def fetch(file: Wanted, session: network.Session) -> int:
         """Download one file; returns its size in bytes."""
         size, digest = 0, hashlib.md5(usedforsecurity=False)
         with (
@@ -237,10 +266,10 @@ def _download_all(files: Sequence[_Wanted], folder: Folder, query: Query) -> dic
                 )
         return size
 
-    def attempt(file: _Wanted) -> None:
+    def attempt(file: Wanted) -> None:
         try:
             _give_up_if_hopeless(list(outcomes.values()), query)
-            with network.Session(url, query.timeout) as session:
+            with network.Session(url, query.timeout, token=token) as session:
                 outcomes[file.name] = network.with_retries(
                     lambda: fetch(file, session), query, pause=stop.wait
                 )
@@ -264,6 +293,11 @@ def _download_all(files: Sequence[_Wanted], folder: Folder, query: Query) -> dic
             running.wait(0.2)  # for a thread that is just opening its file
             temporary.remove_unfinished(folder.path)
     return outcomes
+
+
+def _is_denied(outcome: StepError) -> bool:
+    """Whether the archive does not give a file to this user."""
+    return getattr(outcome.__cause__, "status", 0) in (401, 403)
 
 
 def _give_up_if_hopeless(outcomes: Sequence[Outcome], query: Query) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 from astropy.table import Table
 from pyvo.dal import TAPService
 
-from wfssbkg.config import Query
+from wfssbkg import layout
+from wfssbkg.config import Config, Query
 from wfssbkg.errors import StepError
 from wfssbkg.files import lock, star_catalog
-from wfssbkg.layout import star_lock
 from wfssbkg.query import network
 from wfssbkg.run import messages
 
@@ -19,7 +19,17 @@ _UNDER_WAY = ("PENDING", "QUEUED", "EXECUTING")  # phases of a job, from the sta
 _PAUSE = 0.5  # s, between two questions for the phase of a job
 
 
-def bright_stars(path: Path, query: Query, *, overwrite: bool = False) -> Table:
+def find(config: Config, *, overwrite: bool = False, write: bool = True) -> Table | None:
+    """The bright stars of the whole sky, as from `bright_stars`; None if they do not matter."""
+    limit = config.query.gaia_g_limit
+    if limit is None:
+        messages.say("no check for bright stars: query.gaia_g_limit is null")
+        return None
+    path = layout.star_catalog(config.working_directory, limit)
+    return bright_stars(path, config.query, overwrite=overwrite, write=write)
+
+
+def bright_stars(path: Path, query: Query, *, overwrite: bool = False, write: bool = True) -> Table:
     """
     All stars brighter than the limit, from disk, or else from Gaia and kept on disk.
 
@@ -31,6 +41,8 @@ def bright_stars(path: Path, query: Query, *, overwrite: bool = False) -> Table:
         With `gaia_g_limit`, `gaia_url`, `attempts` and `timeout`.
     overwrite : bool
         Ask Gaia although the file is there.
+    write : bool
+        Keep them on disk; without it nothing is written.
 
     Returns
     -------
@@ -42,27 +54,41 @@ def bright_stars(path: Path, query: Query, *, overwrite: bool = False) -> Table:
     StepError
         If there is no file and Gaia cannot be asked.
     """
-    with lock.hold(star_lock(path)):
-        if path.exists() and not overwrite:
-            try:
-                return star_catalog.read(path, query.gaia_g_limit)
-            except StepError as error:
-                messages.say(
-                    f"{path} is not a readable catalogue of stars ({error}): asking Gaia again"
-                )
-        messages.say(
-            f"asking Gaia ({query.gaia_url}) for all stars brighter than "
-            f"G = {query.gaia_g_limit:g}; once, it may take some minutes"
-        )
-        try:
-            stars = network.with_retries(lambda: _all_stars(query), query, report=messages.say)
-        except StepError as error:
-            raise StepError(
-                f"Gaia at {query.gaia_url} gives no bright stars: {error}. Run queryData.py again "
-                "later, or set query.gaia_g_limit: null to go without the check for bright stars"
-            ) from error
-        star_catalog.write(stars, path)
+    if write:
+        with lock.hold(layout.star_lock(path)):
+            stars, new = _from_disk_or_gaia(path, query, overwrite=overwrite)
+            if new:
+                star_catalog.write(stars, path)
+    else:
+        stars, _ = _from_disk_or_gaia(path, query, overwrite=overwrite)
+    kept = f"{path.name}, " * path.exists()
+    messages.say(
+        f"{len(stars)} stars brighter than G = {query.gaia_g_limit:g} "
+        f"({kept}from Gaia on {stars.meta['QDATE']})"
+    )
     return stars
+
+
+def _from_disk_or_gaia(path: Path, query: Query, *, overwrite: bool) -> tuple[Table, bool]:
+    """The stars, and whether they are from Gaia."""
+    if path.exists() and not overwrite:
+        try:
+            return star_catalog.read(path, query.gaia_g_limit), False
+        except StepError as error:
+            messages.say(
+                f"{path} is not a readable catalogue of stars ({error}): asking Gaia again"
+            )
+    messages.say(
+        f"asking Gaia ({query.gaia_url}) for all stars brighter than "
+        f"G = {query.gaia_g_limit:g}; once, it may take some minutes"
+    )
+    try:
+        return network.with_retries(lambda: _all_stars(query), query, report=messages.say), True
+    except StepError as error:
+        raise StepError(
+            f"Gaia at {query.gaia_url} gives no bright stars: {error}. Run queryData.py again "
+            "later, or set query.gaia_g_limit: null to go without the check for bright stars"
+        ) from error
 
 
 def _all_stars(query: Query) -> Table:

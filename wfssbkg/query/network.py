@@ -51,13 +51,20 @@ class Session(requests.Session):
         Address of the server.
     timeout : float
         Longest silence in s. astroquery sets none, pyvo one of its own.
+    token : str, optional
+        Of MAST. Only the server gets it, and none that it sends the request on to.
     """
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, *, token: str = "") -> None:
         super().__init__()
         self.timeout = timeout
-        if urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1"):
+        address = urlsplit(url)
+        if address.hostname in ("127.0.0.1", "localhost", "::1"):
             self.trust_env = False  # no proxy between two programs of one machine
+        if token:
+            # As astroquery does it; but its cookie has no domain, and goes to all servers.
+            secure = address.scheme == "https"
+            self.cookies.set("mast_token", token, domain=address.hostname, secure=secure)
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         """Send a request, or follow it to another address."""

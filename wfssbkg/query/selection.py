@@ -1,7 +1,7 @@
 """Which of the exposures found to take, and what stays of an earlier query."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def select(result: SearchResult, combination: Combination, query: Query) -> Tabl
     result : `~wfssbkg.query.archive.SearchResult`
     combination : `~wfssbkg.layout.Combination`
     query : `~wfssbkg.config.Query`
-        With the accepted `readpatt`, `subarray`, `programs` and `exposures`.
+        With the accepted `readpatt`, `subarray`, `programs` and `exposures`, and `exclude`.
 
     Returns
     -------
@@ -64,6 +64,9 @@ def select(result: SearchResult, combination: Combination, query: Query) -> Tabl
 
 def _why_excluded(row: Mapping[str, Any], query: Query) -> str:
     """Why the query's settings leave out an exposure; '' if they do not."""
+    for entry in query.exclude or ():
+        if matches(row, entry):
+            return f"named in query.exclude: {entry}"
     if query.exposures is not None and row["productFilename"] not in query.exposures:
         return "not among query.exposures"
     programs = [program.lstrip("0") for program in query.programs or ()]
@@ -74,6 +77,38 @@ def _why_excluded(row: Mapping[str, Any], query: Query) -> str:
             found = row[column][:20] or "unknown"
             return f"{column.upper()} {found} (accepted {', '.join(allowed)})"
     return ""
+
+
+def matches(row: Mapping[str, Any], entry: str) -> bool:
+    """
+    Whether an exposure is what an entry of query.exclude names.
+
+    Parameters
+    ----------
+    row : mapping
+        With `productFilename` and `program`, without leading zeros.
+    entry : str
+        The name of a rate file, a visit as file names have it, or the number of a programme.
+    """
+    name = row["productFilename"]
+    if entry.isdecimal():
+        return bool(row["program"] == entry.lstrip("0"))
+    return name == entry or name.startswith(f"{entry}_")
+
+
+def unmatched(exposures: Sequence[Mapping[str, Any]], query: Query) -> list[str]:
+    """What the settings name that none of the exposures found is: a warning each."""
+    names = {row["productFilename"] for row in exposures}
+    lines = [
+        f"WARNING: not found: {name} (query.exposures)"
+        for name in sorted(set(query.exposures or ()) - names)
+    ]
+    return lines + [
+        f"WARNING: query.exclude names {entry}, which is none of the exposures found: "
+        "nothing is left out for it"
+        for entry in query.exclude or ()
+        if not any(matches(row, entry) for row in exposures)
+    ]
 
 
 def with_earlier_results(
@@ -113,7 +148,9 @@ def with_earlier_results(
         nothing = result.nothing_of(folder.combination)
         raise StepError(f"{nothing}. {folder.table} is left as it was")
     _set_newer_aside(table, former, folder)
-    return table if overwrite else keep_results(table, former)
+    if overwrite:
+        return table
+    return keep_results(table, former, of_archive=result.of_archive)
 
 
 def _set_newer_aside(table: Table, earlier: Table, folder: Folder) -> None:
@@ -146,7 +183,7 @@ def _version_at_hand(former: Table.Row | None, rate: Path) -> dict[str, Any]:
     return version
 
 
-def keep_results(table: Table, earlier: Table) -> Table:
+def keep_results(table: Table, earlier: Table, *, of_archive: bool) -> Table:
     """
     Take over from an earlier exposure table what later steps wrote there.
 
@@ -158,15 +195,14 @@ def keep_results(table: Table, earlier: Table) -> Table:
     Parameters
     ----------
     table, earlier : `~astropy.table.Table`
+    of_archive : bool
+        Whether MAST was searched: what it does not list is gone there.
 
     Returns
     -------
     `~astropy.table.Table`
     """
     rows = {row["productFilename"]: dict(zip(row.colnames, row, strict=True)) for row in table}
-    remote = all(row["dataURI"].startswith("mast:") for row in rows.values())
-    # A local file has just been looked at; one of MAST that failed still has to be.
-    lasting = (REJECTED, FAILED) if remote else (REJECTED,)
     newer = table.meta.get("newer", {})
     for former in earlier:
         name = former["productFilename"]
@@ -177,17 +213,57 @@ def keep_results(table: Table, earlier: Table) -> Table:
         if row and exposure_table.same_version(row, former):
             row.update({column: former[column] for column in _RESULTS})
             row["s_clnfns"] = row["s_clnfns"] or former["s_clnfns"]
+            # A local file has just been looked at; one of MAST that failed still has to be.
+            remote = exposure_table.is_downloaded(row)
+            lasting = (REJECTED, FAILED) if remote else (REJECTED,)
             processed = former["reason"].startswith(rate_header.PROCESSED)
             stays = former["status"] in lasting or (processed and remote and name not in newer)
             if row["status"] == ACCEPTED and stays:
                 row.update(status=former["status"], reason=former["reason"])
-        elif not row and remote and former["dataURI"].startswith("mast:"):
+        elif not row and of_archive and exposure_table.is_downloaded(former):
             row = dict(zip(former.colnames, former, strict=True))
             row.update(status=EXCLUDED, reason="no longer in the archive")
             rows[name] = row
     kept = exposure_table.new(rows.values())
     kept.meta = table.meta
     return kept
+
+
+def report(table: Table, result: SearchResult, combination: Combination) -> None:
+    """Say what was found, and what was left out or has failed and why; a StepError if nothing."""
+    if not len(table):
+        raise StepError(result.nothing_of(combination))
+    messages.say(describe(table))
+    messages.warn_some(doubts(table))
+    failed = table[table["status"] == FAILED]
+    messages.warn_some([f"{row['productFilename']}: {row['reason']}" for row in failed])
+
+
+def check_number(table: Table, fewest: int, advice: str = "") -> None:
+    """
+    See whether a table has enough accepted exposures for a background, and warn if it has not.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+    fewest : int
+        combine.minimum_exposures: with fewer than this, makeBackgrounds.py makes none.
+    advice : str
+        What the error is to say besides.
+
+    Raises
+    ------
+    StepError
+        If there is none; says why.
+    """
+    accepted = np.count_nonzero(table["status"] == ACCEPTED)
+    if not accepted:
+        raise StepError(f"no exposure can be used: {'; '.join(reasons(table))}{advice}")
+    if accepted < fewest:
+        messages.warn(
+            f"WARNING: too few exposures for a background: {accepted} accepted, and "
+            f"makeBackgrounds.py expects at least {fewest} (combine.minimum_exposures)"
+        )
 
 
 def describe(table: Table) -> str:

@@ -1,6 +1,7 @@
 """The command line of the scripts, their walk over the combinations, their exit status."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,7 +67,7 @@ class Run:
         if not self.failed:
             return ALL_DONE
         names = ", ".join(self.failed)
-        print(f"\nNot made: {names}. The reason stands above.", file=sys.stderr)
+        messages.fail(f"\nNot made: {names}. The reason stands above.")
         return SOME_FAILED
 
 
@@ -117,12 +118,18 @@ def start(
     either = parser.add_mutually_exclusive_group().add_argument
     either("--verbose", action="store_true", help="show what the libraries report as well")
     either("--quiet", action="store_true", help="show nothing but warnings and failures")
+    words = "append all that is said to this file, with the time; also what --quiet hides"
+    add("--log", type=Path, metavar="FILE", help=words)
     add("--version", action="version", version=f"%(prog)s (WFSSBackgrounds {__version__})")
     for name, properties in (extra or {}).items():
         add(name, **properties)
     options = parser.parse_args(arguments)
     messages.screen.quiet = options.quiet
     messages.quieten(verbose=options.verbose)
+    if options.log:
+        messages.keep_log(options.log)
+        command = [parser.prog, *(sys.argv[1:] if arguments is None else arguments)]
+        messages.note(f"WFSSBackgrounds {__version__}: {shlex.join(command)}")
     settings = config.read(options.config)
     if options.workers is not None:
         compute = settings.compute.model_copy(update={"workers": options.workers})
@@ -137,11 +144,15 @@ def run(main: Callable[[], int]) -> None:
     try:
         status = main()
     except (ConfigError, StepError, ClusterError, OSError) as error:
-        print(error, file=sys.stderr)
+        messages.fail(str(error))
         status = WRONG_USE if isinstance(error, ConfigError) else SOME_FAILED
     except KeyboardInterrupt:
-        print("\nInterrupted. Run the same command again to go on.", file=sys.stderr, flush=True)
+        messages.fail("\nInterrupted. Run the same command again to go on.")
         status = INTERRUPTED
+    except Exception:
+        messages.note_error()
+        raise
+    messages.note(f"exit status {status}")
     sys.exit(status)
 
 
