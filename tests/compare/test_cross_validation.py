@@ -64,6 +64,18 @@ def test_the_picture_is_of_the_background_that_was_made_without_the_exposure(tmp
     assert picture.residual[30, 10] == pytest.approx(100 * (1 - slope[30, 10]), abs=1)
 
 
+def test_what_is_left_of_the_mean_is_where_the_background_is_wrong(tmp_path):
+    place = small.folder(tmp_path)
+    exposure = small.masked_exposure(place, NAME, np.full(SHAPE, 0.5), 0.02, level=0.5)
+    background = np.ones(SHAPE)
+    background[16:24, 40:48] = 1.02
+    left = scored(exposure, background, place, refined=False).scores[IN].mean
+    assert left.shape == (SHAPE[0] // 8, SHAPE[1] // 8)
+    assert left[2, 5] == pytest.approx(-2, abs=0.01)
+    left[2, 5] = 0
+    assert np.nanmax(np.abs(left)) < 0.01
+
+
 @pytest.mark.parametrize("grating", ["GR150C", "GR150R"])
 @pytest.mark.parametrize("refined", [True, False])
 def test_exposures_are_scored_outside_the_mask_that_is_asked_for(grating, refined, tmp_path):

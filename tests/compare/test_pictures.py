@@ -102,6 +102,22 @@ def test_each_profile_has_a_panel_and_what_is_beyond_its_scale_is_marked(drawn):
     ]
 
 
+def test_what_two_backgrounds_leave_is_on_one_scale_and_in_its_place(drawn):
+    one = comparison()
+    one.scores["out"].mean[:] = 0.1
+    one.scores["out"].mean[5, 20] = 0.4
+    one.scores["official"].mean[:] = 1.0
+    images = pictures.plates(one)
+    assert "the new background leaves" in images["residual_new"].alt
+    assert "jwst_niriss_bkg_0001.fits leaves" in images["residual_reference"].alt
+    new = drawn["What the new"].axes[0].images[0]
+    reference = drawn["What jwst_ni"].axes[0].images[0]
+    assert new.get_clim() == reference.get_clim() == (-1, 1)
+    assert np.nanmax(new.get_array()) == new.get_array()[5, 20] == pytest.approx(0.4)
+    del one.scores["official"]
+    assert "residual_reference" not in pictures.plates(one)
+
+
 def test_coverage_is_told_in_whole_numbers(drawn):
     one = comparison()
     one.background.number = np.minimum(one.background.number, 3)

@@ -24,7 +24,8 @@ NOTE = "the reference <b>file</b> could not be read"
 
 def score(rng, rms):
     profiles = rms / 5 * rng.normal(size=(2, NPIX))
-    return Score(rms, *profiles, mean_rms=rms / 2)
+    mean = np.full((NPIX // 8, NPIX // 8), rms / 2, dtype=np.float32)
+    return Score(rms, *profiles, mean_rms=rms / 2, mean=mean)
 
 
 def comparison(name="GR150C-F115W", exposed=12, seed=1):

@@ -21,6 +21,7 @@ from wfssbkg.files import comparison_file, exposure_table, masked_exposure, refi
 from wfssbkg.files.combined_background import Background, Components
 from wfssbkg.files.comparison_file import (
     IN,
+    MEAN_BOX,
     OFFICIAL,
     OUT,
     SCATTERED,
@@ -215,7 +216,9 @@ def score(
             name: Model.of(model.background, 0.0, Components.none())
             for name, model in _models(files[part[0]]).items()
         }
-        of_mean, _ = residual.scores_of(mean, noise, np.isfinite(mean), models, config)
+        of_mean, left = residual.scores_of(mean, noise, np.isfinite(mean), models, config)
+        for name, image in left.items():
+            of_mean[name].mean = residual.box_means(image, MEAN_BOX).astype(np.float32)
         of_means.append(of_mean)
     # On the same exposures, but for the finished background, which is scored on all of its own.
     compared = [each for part in of_parts for each in part]
@@ -240,7 +243,7 @@ def _summary(
     """The score of a background on some exposures; NaN where it fits none."""
     known = [each[name] for each in of_exposures if name in each]
     fit = [each for each in known if np.isfinite(each.rms)]
-    means = [each[name].rms for each in of_means if name in each]
+    means = [each[name] for each in of_means if name in each]
     if not fit:
         return Score(np.nan, np.full(1, np.nan), np.full(1, np.nan))
     return Score(
@@ -248,7 +251,8 @@ def _summary(
         bn.nanmedian(np.array([each.column_profile for each in fit]), axis=0),
         bn.nanmedian(np.array([each.row_profile for each in fit]), axis=0),
         # The median: a source that no mask found, in all dithers, spoils only its own part.
-        float(np.median(means)) if means else np.nan,
+        float(np.median([each.rms for each in means])) if means else np.nan,
+        mean=bn.nanmean(np.array([each.mean for each in means]), axis=0),
     )
 
 
@@ -317,12 +321,11 @@ def measure_exposure(
         source = bits & np.uint8(masked_exposure.SOURCE) > 0
     science = science_pixels(sci.shape)
     unusable = (bits & np.uint8(masked_exposure.BAD) > 0) | ~(err > 0) | ~science
-    shown = OUT if OUT in backgrounds else IN  # first, since what it leaves is the picture
-    names = sorted(backgrounds, key=lambda name: name != shown)
-    models = _models({name: backgrounds[name] for name in names})
+    shown = OUT if OUT in backgrounds else IN  # in the picture
+    models = _models(backgrounds)
     scores, left = residual.scores_of(sci, err, ~(unusable | source), models, config)
     side = -(-max(sci.shape) // PICTURE)
-    small = residual.box_means(np.where(unusable, np.nan, left), side)
+    small = residual.box_means(np.where(unusable, np.nan, left[shown]), side)
     masked = residual.box_means(np.where(science, unusable | source, np.nan), side)
     small, masked = small.astype(np.float32), masked.astype(np.float32)
     return scores, Picture(small, masked, scores[shown].rms, scored=shown)

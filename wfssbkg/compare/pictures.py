@@ -20,10 +20,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image as Pillow
 
+from wfssbkg.combine import bins
 from wfssbkg.compare.residual import box_means
 from wfssbkg.detector import science_pixels
 from wfssbkg.files import exposure_table
-from wfssbkg.files.comparison_file import IN, OFFICIAL, OUT, SCATTERED, Comparison, Picture
+from wfssbkg.files.comparison_file import (
+    IN,
+    MEAN_BOX,
+    OFFICIAL,
+    OUT,
+    SCATTERED,
+    Comparison,
+    Picture,
+)
 
 _INK, _FAINT, _NOTHING = "#22262b", "#8a929b", "#d5d8dc"  # text, axes, pixels without a value
 # Of Okabe & Ito (2008), which the colour-blind can tell apart.
@@ -40,7 +49,6 @@ _STYLE = {
 }
 _DPI = 180
 _MOST_PIXELS = 512  # of the longest side of a map
-DIFFERENCE_BOX = 8  # px; side of the boxes that the difference is averaged over
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,8 @@ def plates(comparison: Comparison) -> dict[str, Image]:
     Returns
     -------
     dict
-        background, uncertainty, coverage; as far as known difference, column and row.
+        background, uncertainty, coverage; as far as known difference, residual_new,
+        residual_reference, column and row.
     """
     made, name = comparison.background, comparison.folder.combination
     sky, err, number = (_science(image) for image in (made.sci, 100 * made.err, made.number))
@@ -74,15 +83,16 @@ def plates(comparison: Comparison) -> dict[str, Image]:
     if comparison.official is not None:
         change = 100 * (sky - _science(comparison.official))
         change -= np.nanmedian(change)
-        means = box_means(change, DIFFERENCE_BOX)
+        means = box_means(change, MEAN_BOX)
         most = _nice(float(np.nanpercentile(np.abs(means), 98)))
         label = "new minus reference, % of the sky"
         alt = (
             f"New background minus {comparison.official_name}: "
             f"standard deviation {np.nanstd(means):.2f} per cent of the sky"
         )
-        look = {"cmap": _DIVERGING, "box": DIFFERENCE_BOX}
+        look = {"cmap": _DIVERGING, "box": MEAN_BOX}
         found["difference"] = _map(change, (-most, most), label, alt, **look)
+    found |= _residuals(comparison)
     limits, label = np.nanpercentile(err, (1, 99)), "uncertainty of a pixel, % of the sky"
     alt = f"Uncertainty of the background: median {np.nanmedian(err):.2f} per cent of the sky"
     found["uncertainty"] = _map(err, limits, label, alt)
@@ -97,6 +107,33 @@ def plates(comparison: Comparison) -> dict[str, Image]:
     ends = [np.nanpercentile(np.abs(x), 99) for x in values if np.isfinite(x).any()]
     for kind in ("column", "row") if ends else ():
         found[kind] = _profile(comparison, kind, 1.25 * max(ends))
+    return found
+
+
+def _residuals(comparison: Comparison) -> dict[str, Image]:
+    """What the new background and the reference leave of the mean of exposures, on one scale."""
+    scores, shape = comparison.scores, comparison.background.sci.shape
+    new = OUT if OUT in scores else IN
+    shown = {"residual_new": (new, "the new background"), "residual_reference": (OFFICIAL, "")}
+    maps = {
+        place: (scores[name].mean, words or comparison.official_name)
+        for place, (name, words) in shown.items()
+        if name in scores and np.isfinite(scores[name].mean).any()
+    }
+    if not maps:
+        return {}
+    most = _nice(max(float(np.nanpercentile(np.abs(mean), 98)) for mean, _ in maps.values()))
+    found = {}
+    for place, (mean, words) in maps.items():
+        image = np.full(shape, np.nan, dtype=np.float32)
+        whole = bins.repeated(mean, (MEAN_BOX, MEAN_BOX))[: shape[0], : shape[1]]
+        image[: whole.shape[0], : whole.shape[1]] = whole
+        alt = (
+            f"What {words} leaves of the mean of exposures: "
+            f"standard deviation {np.nanstd(mean):.2f} per cent of the sky"
+        )
+        look = {"cmap": _DIVERGING, "box": MEAN_BOX}
+        found[place] = _map(_science(image), (-most, most), "residual, % of the sky", alt, **look)
     return found
 
 

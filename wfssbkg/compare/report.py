@@ -22,7 +22,7 @@ from wfssbkg.compare.figures import PERCENTILES, Verdict, figures, scatter, tabl
 from wfssbkg.config import Config
 from wfssbkg.detector import science_pixels
 from wfssbkg.files import exposure_table, flicker_noise, up_to_date
-from wfssbkg.files.comparison_file import Comparison
+from wfssbkg.files.comparison_file import MEAN_BOX, Comparison
 from wfssbkg.files.temporary import replacing
 from wfssbkg.layout import Folder
 from wfssbkg.run import messages
@@ -54,7 +54,7 @@ def write(path: Path, comparisons: list[Comparison], config: Config) -> None:
         "accepted": sum(len(section["fates"]["accepted"]) for section in sections),
         "levels": pictures.levels(comparisons),
         "gradient": pictures.colour_scale(),
-        "difference_box": pictures.DIFFERENCE_BOX,
+        "difference_box": MEAN_BOX,
         "percentiles": PERCENTILES,
         "smoothing": config.compare.smoothing,
         "settings": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=80),

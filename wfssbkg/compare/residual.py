@@ -19,7 +19,7 @@ def scores_of(
     counts: np.ndarray,
     models: Mapping[str, Model],
     config: Config,
-) -> tuple[dict[str, Score], np.ndarray]:
+) -> tuple[dict[str, Score], dict[str, np.ndarray]]:
     """
     Subtract backgrounds from an image of the sky, each fitted to it, and measure what is left.
 
@@ -40,12 +40,12 @@ def scores_of(
     -------
     scores : dict
         By the background's name. NaN if it does not fit.
-    left : (ny, nx) float32 array
-        What the first background leaves, everywhere; per cent of the sky. Its median is 0.
+    left : dict of (ny, nx) float32 arrays
+        What each leaves, everywhere; per cent of the sky. The median of what counts is 0.
     """
     counts = counts & (noise > 0) & np.isfinite(value)
     counts &= np.all([model.background != 0 for model in models.values()], axis=0)
-    scores, everywhere = {}, []
+    scores, everywhere = {}, {}
     for name, model in models.items():
         try:
             level, image = sky.fit_outside(
@@ -56,11 +56,11 @@ def scores_of(
         left = np.float32(100 / level) * (value - image)
         # Light of sources too faint to find, which is everywhere, is no fault of a background.
         left -= bn.nanmedian(np.where(counts, left, np.nan))
-        everywhere.append(left)
+        everywhere[name] = left
         left = np.where(counts, left, np.nan)
         score = Score(root_mean_square(smoothed(left, config.compare)), *profiles(left))
         scores[name] = score
-    return scores, everywhere[0]
+    return scores, everywhere
 
 
 def smoothed(left: np.ndarray, settings: Compare) -> np.ndarray:

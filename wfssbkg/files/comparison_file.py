@@ -16,6 +16,7 @@ from wfssbkg.files.combined_background import Background, Components
 from wfssbkg.layout import Folder
 
 SCRIPT = "compareBackgrounds.py"
+MEAN_BOX = 8  # px
 
 # On which exposures a background is scored: those it was made of, those it was made without; the
 # latter with scattered light, which is found without them as well; and the background of the
@@ -39,6 +40,9 @@ class Score:
         which their noise averages down, median of these parts; per cent of the sky.
     parts : (k, 4) float array
         What is compared (`wfssbkg.compare.figures.MEASURES`) of each part of the fields by itself.
+    mean : (rows, columns) float32 array
+        The residual of the mean of the exposures that are left out together, mean of these parts,
+        in boxes of `MEAN_BOX` px; per cent of the sky, NaN where nothing is known.
     """
 
     rms: float
@@ -46,6 +50,7 @@ class Score:
     row_profile: np.ndarray
     mean_rms: float = np.nan
     parts: np.ndarray = field(default_factory=lambda: np.full((1, 4), np.nan))
+    mean: np.ndarray = field(default_factory=lambda: np.full((1, 1), np.nan, dtype=np.float32))
 
 
 @dataclass
