@@ -44,7 +44,7 @@ def noise_level(rate: Path, light: np.ndarray, filter_name: str) -> tuple[float,
         that of a mean of four.
     """
     with fits.open(rate) as hdus:
-        part, _ = window(hdus[0].header, light.shape)
+        part = window(hdus[0].header, light.shape)
         seen = (light * detector.true_flat(len(light), filter_name))[part]
         sound = (hdus["DQ"].data == 0) & np.isfinite(hdus["SCI"].data)
         off, amplifiers = hdus["SCI"].data - seen, amplifier_of(len(sound))
