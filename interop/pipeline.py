@@ -21,7 +21,8 @@ from wfssbkg.detector import AMPLIFIERS, amplifier_of, science_pixels
 from wfssbkg.subtract.background import window
 
 # Largest errors that are accepted, in units of the sky level: of the level that is fitted, beyond
-# what 1/f noise adds to it, and of the median residual.
+# what 1/f noise adds to it, and of the median residual; both beyond the error of that noise, which
+# a fit may take for sky or leave.
 FACTOR, RESIDUAL = 0.005, 0.002
 
 

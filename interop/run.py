@@ -114,7 +114,7 @@ def in_pipeline(bench: Bench) -> Iterator[str]:
                 residual = told["residual"] / level
                 messages.say(f"{spec.rootname:40}{spec.subarray:10}{factor:9.3%}{residual:10.3%}")
                 good = abs(factor) < pipeline.FACTOR + unsure / level
-                good &= abs(residual) < pipeline.RESIDUAL
+                good &= abs(residual) < pipeline.RESIDUAL + unsure / level
                 if told["status"] != "COMPLETE" or not good:
                     yield (
                         f"{step} on {spec.rootname}, {spec.subarray}: status {told['status']}, "
