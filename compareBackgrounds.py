@@ -67,10 +67,7 @@ def score(run: Run, folder: Folder, found: Comparison) -> None:
     for number, part in enumerate(combined.parts):
         without = cross_validation.combine_without(workers, config.combine, combined, part, whole)
         finished = finish.finish(workers, config.finalize, without)
-        path = cross_validation.file_without(folder, number)
-        comparison_file.write_background(
-            path, finished.sci, dark=whole.dark[0], light=finished.components
-        )
+        cross_validation.write_without(folder, number, finished)
     cross_validation.score(workers, config, found, combined)
 
 

@@ -85,7 +85,7 @@ def compared(
                 workers, combine, combined, part, found.background
             )
             finished = finish.finish(workers, settings.finalize, rest)
-            write_background(cross_validation.file_without(folder, number), finished.sci)
+            cross_validation.write_without(folder, number, finished)
         cross_validation.score(workers, settings, found, combined, others)
         return found
 

@@ -172,6 +172,16 @@ def file_without(folder: Folder, number: int) -> Path:
     return folder.working(f"without_{number}.fits")
 
 
+def write_without(folder: Folder, number: int, finished: Background) -> None:
+    """Write the finished background without a part of the fields for `score`."""
+    comparison_file.write_background(
+        file_without(folder, number),
+        finished.sci,
+        dark=finished.dark[0],
+        light=finished.components,
+    )
+
+
 def score(
     workers: Workers,
     config: Config,
@@ -211,14 +221,16 @@ def score(
     of_means = []
     for part in parts:
         mean, noise = mean_of_part(workers, config.combine, combined, part)
-        # Only the sky itself is left in their mean.
+        # Only the sky itself is left in their mean: no dark residual, and no scattered light.
         models = {
-            name: Model.of(model.background, 0.0, Components.none())
-            for name, model in _models(files[part[0]]).items()
+            name: Model.of(comparison_file.read_background(path)[0], 0.0, Components.none())
+            for name, path in files[part[0]].items()
         }
         of_mean, left = residual.scores_of(mean, noise, np.isfinite(mean), models, config)
         for name, image in left.items():
             of_mean[name].mean = residual.box_means(image, MEAN_BOX).astype(np.float32)
+        if OUT in of_mean:
+            of_mean[SCATTERED] = of_mean[OUT]
         of_means.append(of_mean)
     # On the same exposures, but for the finished background, which is scored on all of its own.
     compared = [each for part in of_parts for each in part]

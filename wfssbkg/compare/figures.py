@@ -14,6 +14,16 @@ MEASURES = ("RMS", "RMS of means", "column range", "row range")  # that a verdic
 _SURE = 2.0  # standard errors
 
 
+def labels(reference: str) -> dict[str, str]:
+    """What was subtracted, in words, by the names of scores; `reference` is CRDS's file."""
+    return {
+        OUT: "new, on exposures it was made without",
+        SCATTERED: "the same, with the scattered light of each subtracted",
+        IN: "new, on exposures it was made of",
+        OFFICIAL: reference,
+    }
+
+
 def figures(score: Score) -> dict[str, float]:
     """The figures of a score: rms, mean_rms, and percentiles of the profiles, e.g. column_95."""
     found = {"rms": score.rms}

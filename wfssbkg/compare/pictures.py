@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image as Pillow
 
 from wfssbkg.combine import bins
+from wfssbkg.compare.figures import labels
 from wfssbkg.compare.residual import box_means
 from wfssbkg.detector import science_pixels
 from wfssbkg.files import exposure_table
@@ -38,6 +39,7 @@ _INK, _FAINT, _NOTHING = "#22262b", "#8a929b", "#d5d8dc"  # text, axes, pixels w
 # Of Okabe & Ito (2008), which the colour-blind can tell apart.
 _BLUE, _SKY, _VERMILION, _GREEN = "#0072b2", "#56b4e9", "#d55e00", "#009e73"
 _COLOURS = (_BLUE, _VERMILION, _GREEN, "#cc79a7", "#e69f00", _SKY)
+_OF_SCORE = {OUT: _BLUE, SCATTERED: _GREEN, IN: _SKY, OFFICIAL: _VERMILION}
 _MARKERS = "osD^vP"
 _DIVERGING = "RdBu_r"
 _STYLE = {
@@ -90,8 +92,7 @@ def plates(comparison: Comparison) -> dict[str, Image]:
             f"New background minus {comparison.official_name}: "
             f"standard deviation {np.nanstd(means):.2f} per cent of the sky"
         )
-        look = {"cmap": _DIVERGING, "box": MEAN_BOX}
-        found["difference"] = _map(change, (-most, most), label, alt, **look)
+        found["difference"] = _deviations(change, most, label, alt)
     found |= _residuals(comparison)
     limits, label = np.nanpercentile(err, (1, 99)), "uncertainty of a pixel, % of the sky"
     alt = f"Uncertainty of the background: median {np.nanmedian(err):.2f} per cent of the sky"
@@ -132,21 +133,15 @@ def _residuals(comparison: Comparison) -> dict[str, Image]:
             f"What {words} leaves of the mean of exposures: "
             f"standard deviation {np.nanstd(mean):.2f} per cent of the sky"
         )
-        look = {"cmap": _DIVERGING, "box": MEAN_BOX}
-        found[place] = _map(_science(image), (-most, most), "residual, % of the sky", alt, **look)
+        found[place] = _deviations(_science(image), most, "residual, % of the sky", alt)
     return found
 
 
 def _profile(comparison: Comparison, kind: str, most: float) -> Image:
     """The profiles of columns or of rows, one below the other, between residuals of +-`most`."""
     shown = [
-        (getattr(comparison.scores[name], f"{kind}_profile"), label, colour)
-        for name, label, colour in (
-            (OUT, "new, on exposures it was made without", _BLUE),
-            (SCATTERED, "the same, with the scattered light of each subtracted", _GREEN),
-            (IN, "new, on exposures it was made of", _SKY),
-            (OFFICIAL, comparison.official_name, _VERMILION),
-        )
+        (getattr(comparison.scores[name], f"{kind}_profile"), label, _OF_SCORE[name])
+        for name, label in labels(comparison.official_name).items()
         if name in comparison.scores
     ]
     beyond = 0
@@ -333,6 +328,11 @@ def _encoded(image: Pillow.Image, alt: str, **options: Any) -> Image:
     image.save(buffer, "WEBP", method=4, **options)
     data = base64.b64encode(buffer.getvalue()).decode()
     return Image(f"data:image/webp;base64,{data}", *image.size, alt)
+
+
+def _deviations(image: np.ndarray, most: float, label: str, alt: str) -> Image:
+    """A map of what is above and below 0, between +-`most`."""
+    return _map(image, (-most, most), label, alt, cmap=_DIVERGING, box=MEAN_BOX)
 
 
 def _map(

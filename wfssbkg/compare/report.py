@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from wfssbkg import __version__, layout, versions
 from wfssbkg.compare import exposures, pictures
 from wfssbkg.compare.exposures import accepted_first
-from wfssbkg.compare.figures import PERCENTILES, Verdict, figures, scatter, table, verdict
+from wfssbkg.compare.figures import PERCENTILES, Verdict, figures, labels, scatter, table, verdict
 from wfssbkg.config import Config
 from wfssbkg.detector import science_pixels
 from wfssbkg.files import exposure_table, flicker_noise, up_to_date
@@ -141,6 +141,7 @@ def _section(comparison: Comparison, config: Config) -> dict[str, Any]:
         "filled": 100 * np.mean(comparison.filled[science]),
         "reference": reference,
         "figures": known,
+        "labels": labels(reference),
         "verdict": judgement,
         "notes": comparison.notes,
         "plates": pictures.plates(comparison),
