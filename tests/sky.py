@@ -89,10 +89,13 @@ def mirror(npix=NPIX):
     return optics.sky_background(small.COMBINATION.grating, "F115W", npix)
 
 
-def combined(path, seen, *, pattern=1.0, dark=0.0, **settings):
-    """The background of exposures times a pattern, to which a constant is added, DN/s."""
+def combined(path, seen, *, pattern=1.0, dark=0.0, flat=None, **settings):
+    """The background of exposures times a pattern, and a constant divided by the flat field."""
     shutil.rmtree(path, ignore_errors=True)
     place, names = small.folder(path), [each.name for each in seen]
+    if flat is not None:
+        small.keep_flat(place, flat)
+        dark = dark / flat
     for name, sci, err, mask, pointing in seen:
         images = sci * pattern + dark, err * pattern
         small.masked_exposure(place, name, *images, bits=mask, pointing=pointing)

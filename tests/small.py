@@ -51,6 +51,12 @@ def masked_exposure(place, name, sci, err, *, bits=None, level=np.nan, header=No
     return exposure
 
 
+def keep_flat(place, flat):
+    """Keep the flat field that the exposures of a folder were divided by, as makeMask.py does."""
+    image = fits.ImageHDU(np.asarray(flat, dtype=np.float32), name="FLAT")
+    fits.HDUList([fits.PrimaryHDU(), image]).writeto(place.flat, overwrite=True)
+
+
 def bins_of(shape, *, along_x):
     """Zeros, one for each bin of a frame."""
     return np.zeros(bins.shape(shape, along_x=along_x), dtype=np.float32)

@@ -100,6 +100,22 @@ def test_a_constant_of_all_exposures_is_found_and_taken_out(tmp_path):
     assert scatter[0] < 0.5 * scatter[1]
 
 
+def test_the_flat_field_tells_the_constant_where_the_sky_does_not(tmp_path):
+    rng, dark = np.random.default_rng(9), 0.05
+    flat = 1 + 0.014 * rng.standard_normal((sky.NPIX, sky.NPIX), dtype=np.float32)
+    flat *= 1 + 0.1 * np.linspace(-1, 1, sky.NPIX, dtype=np.float32)
+    seen = sky.exposures(rng, np.ones(flat.shape), fields=8)
+    without = sky.combined(tmp_path / "without", seen, flat=flat)
+    found = sky.combined(tmp_path / "found", seen, flat=flat, dark=dark)
+    value, error = found.background.dark
+    assert without.background.dark[0] == 0
+    assert value == pytest.approx(dark, abs=3 * error)
+    assert error < 0.2 * dark
+    kept = sky.combined(tmp_path / "kept", seen, flat=flat, dark=dark, dark_sigma=1000.0)
+    off = [sky.difference(made.background, without.background)[0] for made in (found, kept)]
+    assert off[0] < 0.3 * off[1]  # what is left is the error of the constant
+
+
 def _levels(made):
     levels = np.array([exposure.level for exposure in made.members])
     return levels / levels.mean()

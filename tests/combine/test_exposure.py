@@ -80,8 +80,9 @@ def test_extra_light_and_what_the_dark_left_are_subtracted(binned, place):
     extra = np.zeros((rows, columns))
     extra[0, :] = 0.04
     extra[1, 0] = np.nan
-    dark = 0.003
-    lit = np.full(SHAPE, LEVEL + dark)
+    dark, flat = 0.03, np.random.default_rng(1).uniform(0.9, 1.1, SHAPE)
+    small.keep_flat(place, flat)
+    lit = LEVEL + dark / flat
     exposure = small.masked_exposure(place, NAME, lit, NOISE, level=LEVEL)
     common = replace(
         small.nothing_common(exposure), extra={NAME: extra}, dark=DarkResidual(dark, 0.001)

@@ -19,7 +19,7 @@ def outcome(name, *, noise, crowding=1.0, structure=0.05):
     faintest = traces.COUNTED * noise / traces.gain(SETTINGS.trace_scales[0])
     sources = np.where(faintest <= FLUXES, np.round(numbers), np.nan)
     nothing = np.zeros((4, 8), dtype=np.float32)
-    exposure = Exposure(name, *[None] * 4, along_x=True, noise=noise)
+    exposure = Exposure(name, *[None] * 5, along_x=True, noise=noise)
     found = refinement.Refinement(LEVEL, nothing, nothing, sources)
     found.columns = noise / LEVEL
     found.structure = structure * noise / LEVEL
@@ -86,7 +86,7 @@ def test_structure_that_the_sky_itself_may_have_is_no_reason():
 
 
 def test_fluxes_to_count_span_the_depths_of_the_exposures():
-    members = [Exposure(str(k), *[None] * 4, along_x=True, noise=0.01 * 2**k) for k in range(3)]
+    members = [Exposure(str(k), *[None] * 5, along_x=True, noise=0.01 * 2**k) for k in range(3)]
     fluxes = refinement.fluxes_to_count(members, SETTINGS)
     faintest = traces.COUNTED * np.array([e.noise for e in members])
     faintest /= traces.gain(SETTINGS.trace_scales[0])

@@ -225,7 +225,7 @@ def test_a_part_beyond_the_frame_is_told_in_words(changes):
 
 def test_the_model_of_a_subarray_is_its_part_of_everything(tmp_path):
     found = conftest.band_components()
-    path = conftest.write_finished(tmp_path / "a.fits", "GR150C", components=found, DARKRES=0.02)
+    path = conftest.write_finished(tmp_path / "a.fits", "GR150C", components=found)
     read = background.read(path)
     of = header(SUBSTRT2=193, SUBSIZE1=256, SUBSIZE2=64)
     whole = header(SUBSIZE1=256, SUBSIZE2=256)
@@ -235,7 +235,7 @@ def test_the_model_of_a_subarray_is_its_part_of_everything(tmp_path):
     )
     np.testing.assert_array_equal(part.background, frame.background[192:])
     np.testing.assert_array_equal(part.shapes, frame.shapes[:, 192:])
-    assert part.dark == 0.02
+    assert part.dark == 0
     assert part.typical == pytest.approx([0.05])
     alone = background.model(read, tmp_path / "jw_rate.fits", of, None, light=False)
     assert alone.shapes.shape == (0, 64, 256)

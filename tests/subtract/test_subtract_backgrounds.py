@@ -569,6 +569,21 @@ def test_scattered_light_is_subtracted_and_told(script, rate, made, with_band):
     assert abs(np.nanmedian(off)) < 0.005
 
 
+def test_the_dark_residual_is_a_constant_in_the_rate_file(script, rate, made):
+    """It was never divided by the flat field, so no flat field is in it."""
+    path, images = rate(), []
+    for dark in (0.0, 0.02):
+        found = made.finished.parent / f"dark_{dark}.fits"
+        conftest.write_finished(found, "GR150C", DARKRES=dark)
+        with fits.open(path, mode="update") as hdus:
+            hdus["SCI"].data[SCIENCE] += np.float32(dark)
+        script(path, "--background", found, "--overwrite")
+        images.append(difference(path, layout.subtracted(path)))
+    more = (images[1] - images[0])[SCIENCE]
+    assert np.nanmedian(more) == pytest.approx(0.02, rel=0.01)
+    assert np.nanstd(more) < 1e-4
+
+
 def test_without_components_the_background_is_all_there_is(script, rate, with_band):
     path = conftest.add_light(rate(), 0.6 * 0.1 * conftest.BAND)
     script(path, "--background", with_band, subtract={"components": False})

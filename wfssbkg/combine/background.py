@@ -97,7 +97,8 @@ def normalise(
     outcomes = []
     for (exposure, _), outcome in workers.run(measure, jobs, description="levels"):
         if not isinstance(outcome, StepError):
-            exposure.level, exposure.noise, _ = outcome
+            exposure.level, exposure.noise = outcome.level, outcome.noise
+            exposure.imprint = outcome.imprint
         outcomes.append((exposure, outcome))
     selection.judge_measured(table, outcomes, config.combine)
     known = {exposure.name: exposure for exposure in readable}
@@ -146,7 +147,11 @@ def refine(
     """
     settings, common = config.combine, None
     for number in range(1, settings.refinements + 1):
-        common = common or Common.nothing(members[0].bins_shape)
+        if common is None:
+            dark = _if_sure(_imprinted(members), members, settings)
+            common = Common.nothing(members[0].bins_shape, dark)
+            for exposure in members:
+                exposure.level -= dark.value
         sky, *_ = stack.combine_all(workers, settings, members, common, binned=True)
         fluxes = refinement.fluxes_to_count(members, settings)
         jobs = [
@@ -193,24 +198,36 @@ def _dark_residual(
     sky: np.ndarray,
     settings: Combine,
 ) -> DarkResidual:
-    """What the subtraction of the dark left in all exposures; 0 if it is not sure."""
+    """What the subtraction of the dark left in all exposures: from maps, and from imprints."""
     box = bins.box(settings.structure_box, along_x=members[0].along_x)
     maps, weights = [], []
     for exposure in members:
         maps.append(found[exposure.name].difference)
         unknown = np.isnan(common.extra[exposure.name])
         weights.append(np.where(unknown, 0, found[exposure.name].weight))
+    inverse = members[0].inverse_flat(slice(None), binned=True)
     more, error = dark_residual.fit(
         np.array(maps),
         np.array(weights),
-        bins.medians(sky, box)[0],
+        bins.medians(inverse - sky, box)[0],
         np.array([exposure.level for exposure in members]),
         fields.units([exposure.pointing for exposure in members]),
     )
-    value = common.dark.value + more
+    found = DarkResidual(common.dark.value + more, error)
+    return _if_sure(dark_residual.mean([found, _imprinted(members)]), members, settings)
+
+
+def _imprinted(members: list[Exposure]) -> DarkResidual:
+    """What the subtraction of the dark left in all exposures, from the flat field's imprint."""
+    levels = np.array([exposure.level for exposure in members])
+    return dark_residual.of_imprints([exposure.imprint for exposure in members], levels)
+
+
+def _if_sure(dark: DarkResidual, members: list[Exposure], settings: Combine) -> DarkResidual:
+    """A dark residual, or 0 if it is not significant."""
     most = dark_residual.LARGEST * min(exposure.level for exposure in members)
-    sure = settings.dark_sigma * error < abs(value) < most
-    return DarkResidual(value if sure else 0.0, error)
+    sure = settings.dark_sigma * dark.error < abs(dark.value) < most
+    return dark if sure else dark._replace(value=0.0)
 
 
 def _note_missing_light(refined: list[Refinement], settings: Combine) -> None:

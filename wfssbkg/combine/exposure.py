@@ -3,15 +3,15 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from astropy.io import fits
 
-from wfssbkg.combine import bins, extra_light, levels, stripes, traces
-from wfssbkg.combine.dark_residual import DarkResidual
+from wfssbkg.combine import bins, dark_residual, extra_light, levels, stripes, traces
+from wfssbkg.combine.dark_residual import DarkResidual, Imprint
 from wfssbkg.config import Combine
-from wfssbkg.files import masked_exposure, refined_exposure
+from wfssbkg.files import flat_field, masked_exposure, refined_exposure
 from wfssbkg.files.pointing import Pointing, read_pointing
 from wfssbkg.files.refined_exposure import Refined
 from wfssbkg.layout import Folder
@@ -42,11 +42,10 @@ class Common:
     dark: DarkResidual
 
     @classmethod
-    def nothing(cls, shape: tuple[int, int]) -> Self:
+    def nothing(cls, shape: tuple[int, int], dark: DarkResidual | None = None) -> Self:
         """What is known before a refinement, of exposures with so many rows and columns of bins."""
-        return cls(
-            stripes.none(shape[1]), np.zeros(shape, dtype=np.float32), {}, {}, DarkResidual()
-        )
+        dark = dark or DarkResidual()
+        return cls(stripes.none(shape[1]), np.zeros(shape, dtype=np.float32), {}, {}, dark)
 
 
 @dataclass(eq=False)
@@ -60,12 +59,16 @@ class Exposure:
     masked, binned, refined, next_refined : `~pathlib.Path`
         Its files, see `wfssbkg.files`. A refinement reads `refined` and writes `next_refined`, so
         that it can be done again from the start if its worker is killed.
+    flat : `~pathlib.Path`
+        The flat field that the exposures were divided by.
     along_x : bool
         Whether the grism disperses along x.
     direct : bool
         Whether it is a direct image: not dispersed at all.
     level, noise : float
         Of the sky, and of a typical pixel, DN/s.
+    imprint : `~wfssbkg.combine.dark_residual.Imprint`
+        Of the flat field's inverse.
     pointing : dict
         World coordinates, from `wfssbkg.files.pointing`.
     place : int
@@ -77,10 +80,12 @@ class Exposure:
     binned: Path
     refined: Path
     next_refined: Path
+    flat: Path
     along_x: bool
     direct: bool = False
     level: float = np.nan
     noise: float = np.nan
+    imprint: Imprint = field(default_factory=Imprint)
     pointing: Pointing = field(default_factory=dict)
     place: int = 0
 
@@ -94,6 +99,7 @@ class Exposure:
             folder.working(f"{stem}_binned.fits"),
             folder.refined(name),
             folder.working(f"{stem}_refined.fits"),
+            folder.flat,
             along_x=kind.along_x,
             direct=kind.direct,
         )
@@ -125,13 +131,29 @@ class Exposure:
             height, _ = bins.pixels(along_x=self.along_x)
             found = self.found(slice(rows.start // height, rows.stop // height), common)
             spurious = bins.expand(sum(found), along_x=self.along_x)
+            spurious += self.dark(rows, common)
         return *_normalised(sci, err, bad, spurious, self.level), bad
 
     def read_bins(self, rows: slice, common: Common) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As `read`, of some rows of bins."""
         value, noise = refined_exposure.read_bins(self.binned, rows)
         bad = np.isnan(noise)
-        return *_normalised(value, noise, bad, sum(self.found(rows, common)), self.level), bad
+        spurious = sum(self.found(rows, common)) + self.dark(rows, common, binned=True)
+        return *_normalised(value, noise, bad, spurious, self.level), bad
+
+    def dark(self, rows: slice, common: Common, *, binned: bool = False) -> np.ndarray | np.float32:
+        """What the dark left in some rows, of pixels or of bins, flat-fielded, DN/s."""
+        value = np.float32(common.dark.value)
+        return value * self.inverse_flat(rows, binned=binned) if value else value
+
+    def inverse_flat(self, rows: slice, *, binned: bool = False) -> np.ndarray:
+        """The inverse of the flat field in some rows, of pixels or of bins, float32."""
+        if not binned:
+            return flat_field.inverse(self.flat, rows, self.shape)
+        height, width = bins.pixels(along_x=self.along_x)
+        first, end, _ = rows.indices(self.bins_shape[0])
+        inverse = flat_field.inverse(self.flat, slice(height * first, height * end), self.shape)
+        return bins.summed(inverse, (height, width)) / np.float32(bins.SIZE)
 
     def found(self, rows: slice, common: Common) -> tuple[np.ndarray, ...]:
         """
@@ -145,8 +167,8 @@ class Exposure:
         Returns
         -------
         faint, own, extra : (rows, columns) float32 arrays
-            Flux of faint sources with what the dark left, NaN where there is a source that is
-            masked, and the stripes and the extra light of this exposure alone, DN/s.
+            Flux of faint sources, NaN where there is a source that is masked, and the stripes and
+            the extra light of this exposure alone, DN/s.
         """
         found, level = refined_exposure.read(self.refined, rows), np.float32(self.level)
         faint = found.faint - level * common.faint[rows]
@@ -155,7 +177,7 @@ class Exposure:
         extra = np.zeros_like(own)
         if self.name in common.extra:
             extra = level * extra_light.image_of(common.extra[self.name], self.bins_shape, rows)
-        return faint + np.float32(common.dark.value), own, extra
+        return faint, own, extra
 
     def read_header(self) -> fits.Header:
         """
@@ -200,17 +222,29 @@ def _normalised(
     return value, np.where(counts, err / np.float32(level), unknown)
 
 
-def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, np.ndarray]:
-    """
-    Measure an exposure; if a refinement is to come, write its bins and what it begins with.
+class Measured(NamedTuple):
+    """What an exposure tells by itself.
 
-    Returns
-    -------
+    Attributes
+    ----------
     level, noise : float
         The sky's level, from the pixels that makeMask.py left unmasked, and the noise of a
         typical pixel, DN/s.
     saturated : (n,) int32 array
         The pixels that were saturated from the first group on: indices into the flat frame.
+    imprint : `~wfssbkg.combine.dark_residual.Imprint`
+        Of the flat field's inverse.
+    """
+
+    level: float
+    noise: float
+    saturated: np.ndarray
+    imprint: Imprint = Imprint()
+
+
+def measure(exposure: Exposure, settings: Combine) -> Measured:
+    """
+    Measure an exposure; if a refinement is to come, write its bins and what it begins with.
 
     Raises
     ------
@@ -223,7 +257,7 @@ def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, np.nda
     if not settings.refinements:
         masked = bits & np.uint8(masked_exposure.BAD | masked_exposure.SOURCE) > 0
         level = levels.sky_level(sci, masked, border=(border, border), sigma=sigma)
-        return level, np.nan, saturated
+        return Measured(level, np.nan, saturated)
     value, noise, source = write_bins(exposure, sci, err, bits)
     # A few bins are enough for a first guess, since each refinement fits the level again.
     few = np.s_[::6, ::6]
@@ -231,7 +265,8 @@ def measure(exposure: Exposure, settings: Combine) -> tuple[float, float, np.nda
     level = levels.sky_level(
         value[few], (source | np.isnan(noise))[few], border=tuple(borders), sigma=sigma
     )
-    return level, traces.pixel_noise(bins.weight(noise)), saturated
+    imprint = dark_residual.imprint(sci, bits == 0, exposure.inverse_flat(slice(None)))
+    return Measured(level, traces.pixel_noise(bins.weight(noise)), saturated, imprint)
 
 
 def write_bins(

@@ -151,6 +151,7 @@ def _examine(
 ) -> _Examined:
     """What can be told from an exposure without its dithers."""
     value, sigma = refined_exposure.read_bins(exposure.binned)
+    value -= exposure.dark(slice(None), common, binned=True)
     faint, own, extra = exposure.found(slice(None), common)
     source = np.isnan(faint)
     faint = np.where(source, 0, faint)
@@ -160,8 +161,7 @@ def _examine(
         levels.subsample(np.where(source | np.isnan(extra), 0, weight)),
         levels.subsample(background),
     )
-    residual, weight = _minus(value - np.float32(common.dark.value), weight, background, level)
-    faint -= np.float32(common.dark.value)
+    residual, weight = _minus(value, weight, background, level)
 
     counts = np.where(source, 0, weight)
     box = bins.box(settings.structure_box, along_x=exposure.along_x)

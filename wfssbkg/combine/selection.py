@@ -9,7 +9,7 @@ import numpy as np
 from astropy.table import Table
 
 from wfssbkg.combine import fields, saturation
-from wfssbkg.combine.exposure import Exposure
+from wfssbkg.combine.exposure import Exposure, Measured
 from wfssbkg.combine.refinement import Refinement
 from wfssbkg.config import Combine, Config
 from wfssbkg.errors import StepError
@@ -85,7 +85,7 @@ def reject(table: Table, exposure: Exposure, reason: str) -> None:
 
 
 def judge_measured(
-    table: Table, outcomes: list[tuple[Exposure, tuple | StepError]], settings: Combine
+    table: Table, outcomes: list[tuple[Exposure, Measured | StepError]], settings: Combine
 ) -> None:
     """
     Note the levels of exposures, and reject those that are not fit by their own measure.
@@ -106,7 +106,7 @@ def judge_measured(
         level = exposure.level
         exposure_table.mark(table, exposure.name, status=ACCEPTED, reason="", level=level)
         measured.append(exposure)
-        saturated.append(outcome[2])
+        saturated.append(outcome.saturated)
     most = settings.maximum_saturated
     for exposure, length in _too_saturated(measured, saturated, most):
         reason = (

@@ -35,8 +35,8 @@ class Model:
     ----------
     background : (ny, nx) float32 array
         In units of its level; 0 where it is not known.
-    dark : float
-        A constant that is in all exposures, DN/s.
+    dark : float or (ny, nx) float32 array
+        What the dark left, DN/s: a constant, divided by the flat field as the sky is.
     shapes : (k, ny, nx) float32 array
         Scattered light.
     typical : (k,) float array
@@ -44,12 +44,12 @@ class Model:
     """
 
     background: np.ndarray
-    dark: float
+    dark: float | np.ndarray
     shapes: np.ndarray
     typical: np.ndarray
 
     @classmethod
-    def of(cls, background: np.ndarray, dark: float, light: Components) -> Self:
+    def of(cls, background: np.ndarray, dark: float | np.ndarray, light: Components) -> Self:
         """The model of a full frame."""
         background = np.where(np.isfinite(background), background, np.float32(0))
         return cls(background, dark, shapes(light.maps, background.shape), light.typical)
@@ -146,7 +146,9 @@ def fit(
     """
     size = bins.pixels(along_x=along_x)
     known = ~bad & (model.background != 0)
-    binned, sigma = bins.average(value - np.float32(model.dark), noise, ~known, along_x=along_x)
+    binned, sigma = bins.average(
+        value - np.asarray(model.dark, np.float32), noise, ~known, along_x=along_x
+    )
     parts = [
         bins.average(image, known.astype(np.float32), ~known, along_x=along_x)[0]
         for image in (model.background, *model.shapes)
@@ -215,7 +217,7 @@ def fit_outside(
     """
     counts = counts & (model.background != 0)
     weight = np.where(counts, 1 / np.square(np.where(counts, noise, 1)), 0)
-    value = np.where(counts, value - np.float32(model.dark), np.float32(0))
+    value = np.where(counts, value - np.asarray(model.dark, np.float32), np.float32(0))
     parts = np.array([model.background, *model.shapes])
     data = _Bins(value, weight, parts, (box, box), along_x=True)  # either way, for boxes
     (level, *amounts), _ = _fit_parts(data, weight, model.typical)

@@ -17,7 +17,13 @@ from wfssbkg.compare.figures import measures
 from wfssbkg.config import Combine, Config
 from wfssbkg.detector import science_pixels
 from wfssbkg.errors import StepError
-from wfssbkg.files import comparison_file, exposure_table, masked_exposure, refined_exposure
+from wfssbkg.files import (
+    comparison_file,
+    exposure_table,
+    flat_field,
+    masked_exposure,
+    refined_exposure,
+)
 from wfssbkg.files.combined_background import Background, Components
 from wfssbkg.files.comparison_file import (
     IN,
@@ -334,7 +340,7 @@ def measure_exposure(
     science = science_pixels(sci.shape)
     unusable = (bits & np.uint8(masked_exposure.BAD) > 0) | ~(err > 0) | ~science
     shown = OUT if OUT in backgrounds else IN  # in the picture
-    models = _models(backgrounds)
+    models = _models(backgrounds, exposure.flat)
     scores, left = residual.scores_of(sci, err, ~(unusable | source), models, config)
     side = -(-max(sci.shape) // PICTURE)
     small = residual.box_means(np.where(unusable, np.nan, left[shown]), side)
@@ -343,11 +349,13 @@ def measure_exposure(
     return scores, Picture(small, masked, scores[shown].rms, scored=shown)
 
 
-def _models(backgrounds: Mapping[str, Path]) -> dict[str, Model]:
+def _models(backgrounds: Mapping[str, Path], flat: Path) -> dict[str, Model]:
     """What the sky of an exposure may be made of, by name; with scattered light it is another."""
     models = {}
     for name, path in backgrounds.items():
         image, dark, light = comparison_file.read_background(path)
+        if dark:
+            dark = np.float32(dark) * flat_field.inverse(flat, slice(None), image.shape)
         models[name] = Model.of(image, dark, Components.none())
         if name == OUT and len(light.maps):
             models[SCATTERED] = Model.of(image, dark, light)

@@ -151,10 +151,12 @@ def model(
     part = window(header, background.image.shape)
     found = background.components if light else Components.none()
     whole = Model.of(background.image, background.dark, found)
-    image = whole.background[part]
+    image, dark = whole.background[part], whole.dark
     if not background.flat_is_out:
         image = pipeline.without_flat(image, exposure, context=context)
-    return replace(whole, background=image, shapes=whole.shapes[:, *part])
+    if dark:
+        dark = pipeline.without_flat(np.full(image.shape, dark), exposure, context=context)
+    return replace(whole, background=image, dark=dark, shapes=whole.shapes[:, *part])
 
 
 def window(header: fits.Header, whole: tuple[int, int]) -> tuple[slice, slice]:

@@ -106,7 +106,7 @@ def subtract(job: Job, config: Config, noted: Mapping[str, Any]) -> dict[str, An
         direct=combination.direct,
         minimum_sky=settings.minimum_sky,
     )
-    cards = fitted_cards(fitted, model)
+    cards = fitted_cards(fitted, found.dark)
     row = subtracted_exposure.row(job.rate, job.output, job.background, cards)
     row["warning"] = "; ".join(filter(None, (warning, fitted.relaxed)))
     if job.mask_only:
@@ -164,12 +164,12 @@ def _check_is_full(header: fits.Header) -> None:
         )
 
 
-def fitted_cards(fitted: Sky, model: sky.Model) -> dict[str, tuple[Any, str]]:
+def fitted_cards(fitted: Sky, dark: float) -> dict[str, tuple[Any, str]]:
     """What was fitted, as cards of a header."""
     cards = {
         "BKGLVL": (fitted.level, "[DN/s] level of the sky"),
         "BKGLVERR": (fitted.level_error, "[DN/s] uncertainty of the level"),
-        "BKGDARK": (model.dark, "[DN/s] dark residual"),
+        "BKGDARK": (dark, "[DN/s] dark residual"),
         "BKGSKY": (fitted.fraction, "part of the pixels taken for sky"),
     }
     for number, (value, error) in enumerate(zip(fitted.amplitudes, fitted.errors, strict=True), 1):
