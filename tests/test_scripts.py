@@ -127,8 +127,9 @@ def test_bands_of_any_height_give_the_same(median_run, height, estimator):
     memory = height * 256 * len(members) * stack.BYTES_PER_PIXEL
     found = list(stack.bands(256, 256, len(members), memory, step=bins.SIZE))
     assert found[0].stop == height
-    parts = [combine_band(rows, members, None, settings, False)[0] for rows in found]
-    whole = combine_band(slice(0, 256), members, None, settings, False)[0]
+    equal = np.ones(len(members))
+    parts = [combine_band(rows, members, equal, None, settings, False)[0] for rows in found]
+    whole = combine_band(slice(0, 256), members, equal, None, settings, False)[0]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
@@ -144,14 +145,14 @@ def test_bands_of_refined_exposures_give_the_same(finished, which):
         faint=rng.normal(0, 0.01, shape).astype(np.float32),
         extra={each.name: rng.normal(0, 0.01, (4, 4)).astype(np.float32) for each in members},
     )
-    cut = [slice(0, 20), slice(20, 120), slice(120, 256)]
-    parts = [combine_band(rows, members, common, settings, False) for rows in cut]
-    whole = combine_band(slice(0, 256), members, common, settings, False)
+    cut, equal = [slice(0, 20), slice(20, 120), slice(120, 256)], np.ones(len(members))
+    parts = [combine_band(rows, members, equal, common, settings, False) for rows in cut]
+    whole = combine_band(slice(0, 256), members, equal, common, settings, False)
     *images, information = (np.concatenate(part) for part in zip(*parts, strict=True))
     for image, expected in zip(images, whole[:-1], strict=True):
         np.testing.assert_array_equal(image, expected)
     np.testing.assert_allclose(information.sum(axis=0), whole[-1][0])
-    unrefined = combine_band(slice(0, 256), members, None, settings, False)
+    unrefined = combine_band(slice(0, 256), members, equal, None, settings, False)
     assert np.nanmax(np.abs(whole[0] - unrefined[0])) > 0.01
 
 

@@ -159,3 +159,27 @@ def test_pointings_that_a_source_does_not_move_between_are_the_same():
     assert len({*found[:6], found[7]}) == 4
     assert found[6] == found[8]  # not known, so perhaps the same
     assert found[6] not in (*found[:6], found[7])
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=4, max_size=12), st.integers(1, 3))
+@settings(max_examples=30)
+def test_no_field_has_more_than_a_third_of_the_weight(information, dithers):
+    groups = [list(range(dithers * k, dithers * (k + 1))) for k in range(len(information))]
+    weights = np.repeat(information, dithers)
+    factors = fields.limited(groups, weights)
+    assert (factors > 0).all()
+    assert (factors <= 1).all()
+    shares = np.array([(factors * weights)[group].sum() for group in groups])
+    shares /= shares.sum()
+    assert shares.max() <= fields.MOST + 1e-6
+    before = np.array(information) / np.sum(information)
+    lowered = factors[::dithers] < 1
+    np.testing.assert_allclose(shares[lowered], fields.MOST)
+    if not lowered.any():
+        np.testing.assert_allclose(shares, before)
+
+
+def test_few_fields_may_have_as_much_weight_as_they_have():
+    np.testing.assert_array_equal(fields.limited([[0], [1], [2]], np.array([1, 1, 98])), 1)
+    unknown = np.array([1.0, 1.0, 98.0, np.nan, 1.0])  # before the first refinement
+    np.testing.assert_array_equal(fields.limited([[k] for k in range(5)], unknown), 1)

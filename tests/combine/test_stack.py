@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import small
-from wfssbkg.combine import background, bins, stack
+from wfssbkg.combine import average, background, bins, stack
 from wfssbkg.files import combined_background, masked_exposure, up_to_date
 from wfssbkg.run.parallel import Workers
 
@@ -93,3 +93,22 @@ def test_distinct_pointings_are_counted_where_one_of_theirs_counts(number, seed)
     found = stack.distinct_pointings(counts, places)
     for y, x in np.ndindex(3, 4):
         assert found[y, x] == len({p for p, c in zip(places, counts[:, y, x], strict=True) if c})
+
+
+def test_what_is_wrong_with_one_deep_field_is_at_most_a_third_of_the_background(tmp_path):
+    place, shape = small.folder(tmp_path), (32, 32)
+    members = []
+    for number in range(5):
+        deep = number == 0
+        name, sky = f"jw{number}_rate.fits", 0.53 if deep else 0.5
+        noise = 0.001 if deep else 0.01
+        made = small.masked_exposure(place, name, np.full(shape, sky), noise, level=0.5)
+        made.pointing = {
+            "RA_REF": 10.0 + 20 * number, "DEC_REF": 20.0, "ROLL_REF": 0.0, "V3I_YANG": 0.57,
+            "VPARITY": -1,
+        }  # fmt: skip
+        members.append(made)
+    options = small.settings().combine.model_copy(update={"clip_sigma": 1000.0})
+    sci, *_, information = stack.combine_all(small.WORKERS, options, members, None)
+    np.testing.assert_allclose(sci, 1 + 0.06 / 3, rtol=1e-5)
+    np.testing.assert_allclose(average.shares(information), [1 / 3, *4 * [1 / 6]], rtol=1e-5)

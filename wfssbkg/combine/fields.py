@@ -12,6 +12,9 @@ from wfssbkg.files.pointing import Pointing
 FARTHEST = 256  # px; exposures farther apart have too little of the field in common
 ROLL_TOLERANCE = 0.02  # deg: a third of a pixel at the edge of the frame
 SAME_ACROSS = 3.0  # px; nearer than this, across the dispersion, a source hides the same sky
+# Of all information: the most that a field may have, where there are more than three.
+MOST = 1 / 3
+_ROUNDS = 100
 _SAME_ROLL = 0.17  # deg: that much at the edge of the frame
 
 
@@ -147,6 +150,37 @@ def units(pointings: list[Pointing]) -> list[list[int]]:
     """
     groups = members(pointings)
     return groups if len(groups) != 1 else [[number] for number in groups[0]]
+
+
+def limited(groups: list[list[int]], information: np.ndarray) -> np.ndarray:
+    """
+    Factors that leave no field more than `MOST` of the information.
+
+    What is wrong with one field, say light that no mask finds, is then at most that part of the
+    background, however deep the field is.
+
+    Parameters
+    ----------
+    groups : list of lists of int
+        Numbers of the exposures in each field.
+    information : (n,) float array
+        Of each exposure.
+
+    Returns
+    -------
+    (n,) float array
+        At most 1; all 1 where there are too few fields.
+    """
+    factors = np.ones(len(information))
+    whole = np.array([information[group].sum() for group in groups])
+    if len(groups) * MOST <= 1 or not np.isfinite(whole).all():
+        return factors
+    kept = whole
+    for _ in range(_ROUNDS):
+        kept = np.minimum(kept, MOST * kept.sum())
+    for group, factor in zip(groups, kept / whole, strict=True):
+        factors[group] = factor
+    return factors
 
 
 def share_out(groups: list[list[int]], information: np.ndarray, number: int) -> list[list[int]]:

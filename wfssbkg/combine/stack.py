@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from wfssbkg.combine import average, bins
+from wfssbkg.combine import average, bins, fields
 from wfssbkg.combine.exposure import Common, Exposure
 from wfssbkg.config import Combine
 from wfssbkg.run.parallel import Workers
@@ -54,8 +54,11 @@ def combine_all(
     """
     rows, columns = members[0].bins_shape if binned else members[0].shape
     memory = _band_memory(workers)
+    information = np.array([(exposure.level / exposure.noise) ** 2 for exposure in members])
+    groups = fields.units([exposure.pointing for exposure in members])
+    factors = fields.limited(groups, information)
     jobs = [
-        (band, members, common, settings, binned)
+        (band, members, factors, common, settings, binned)
         for band in bands(rows, columns, len(members), memory, step=bins.SIZE)
     ]
     results = workers.run_in_order(combine_band, jobs, description=description, unit="bands")
@@ -104,11 +107,12 @@ def _band_memory(workers: Workers) -> float:
 def combine_band(
     rows: slice,
     members: list[Exposure],
+    factors: np.ndarray,
     common: Common | None,
     settings: Combine,
     binned: bool,
 ) -> tuple[np.ndarray, ...]:
-    """Some rows of what `combine_all` returns."""
+    """Some rows of what `combine_all` returns; the weights of the members are times `factors`."""
     columns = (members[0].bins_shape if binned else members[0].shape)[1]
     values, noise = np.empty((2, len(members), rows.stop - rows.start, columns), dtype=np.float32)
     bad = np.ones(values.shape[1:], dtype=bool)
@@ -117,6 +121,8 @@ def combine_band(
     for number, exposure in enumerate(members):
         read = exposure.read_bins if binned else exposure.read
         values[number], noise[number], unusable = read(rows, common)
+        if weighted:
+            noise[number] /= np.sqrt(np.float32(factors[number]))
         bad &= unusable
         some_rows = noise[number, :: bins.SIZE]  # enough to tell the shares
         counted = 1 / np.square(some_rows) if weighted else np.isfinite(some_rows)
