@@ -13,10 +13,11 @@ SETTINGS = small.settings(finalize={"patch_distance": 2, "patch_size": 3}).final
 
 
 def combined(systematic=0.0):
-    """A flat background; some pixels have twice the uncertainty, others have no value."""
+    """A flat background; some pixels have another uncertainty, others no value."""
     sci, err = np.ones(SHAPE, dtype=np.float32), np.full(SHAPE, ERR, dtype=np.float32)
     number = np.full(SHAPE, 9, dtype=np.int16)
-    err[20:30, 20:30] = 2 * ERR
+    err[20:30, 20:30] = 1.5 * ERR
+    err[80:84, 20:30], err[80:84, 40:50] = 5 * ERR, 0.5 * ERR
     empty = np.zeros(SHAPE, dtype=bool)
     empty[60:64, 60:64] = True
     sci[empty] = err[empty] = np.nan
@@ -33,12 +34,15 @@ def test_the_error_that_sources_leave_is_part_of_the_uncertainty():
     )
     added = np.sqrt(with_it.astype(float) ** 2 - without.astype(float) ** 2)
     assert added[50, 50] == pytest.approx(0.02, rel=1e-3)
-    assert added[25, 25] == pytest.approx(0.04, rel=1e-3)
+    assert added[25, 25] == pytest.approx(0.03, rel=1e-3)
     assert 0 < without[50, 50] < ERR
 
 
 @pytest.mark.parametrize("systematic", [0.0, 0.02])
-def test_of_filled_pixels_no_more_is_known_than_of_one_before_denoising(systematic):
+def test_filled_and_noisy_pixels_have_twice_the_uncertainty_of_typical_ones(systematic):
     finished = finish.finish(small.WORKERS, SETTINGS, combined(systematic))
     np.testing.assert_allclose(finished.sci[60:64, 60:64], 1, rtol=1e-5)
-    np.testing.assert_allclose(finished.err[60:64, 60:64], ERR, rtol=1e-5)
+    typical = finished.err[50, 50]
+    for rows, columns in ((slice(60, 64), slice(60, 64)), (slice(80, 84), slice(20, 30))):
+        np.testing.assert_allclose(finished.err[rows, columns], 2 * typical, rtol=1e-5)
+    np.testing.assert_allclose(finished.err[80:84, 40:50], typical, rtol=1e-5)

@@ -15,6 +15,7 @@ from wfssbkg.run.parallel import Workers
 
 # An eighth of a frame; fixed, so that the result does not depend on the number of workers.
 TILE_ROWS = 255
+_MOST = 2.0  # as it turned out on simulated archives
 
 
 def finish(workers: Workers, settings: Finalize, combined: Background) -> Background:
@@ -87,11 +88,15 @@ def _uncertainty(err: np.ndarray, left: float, systematic: float) -> np.ndarray:
     The uncertainty of a finished background, from that of the combined one, `err`.
 
     `left` is the share of the noise that denoising leaves, `systematic` the error that many pixels
-    share: where fewer exposures count, it grows as the noise does. A filled pixel, where `err` is
-    NaN, has the uncertainty of a typical one before denoising.
+    share: where fewer exposures count, it grows as the noise does. Both are at least those of a
+    typical pixel, since many exposures have errors in common as well, and at most `_MOST` times
+    that, since denoising takes what is noisier from around. So has a filled pixel, where `err` is
+    NaN.
     """
     typical = np.nanmedian(err)
-    return np.where(np.isnan(err), typical, err * np.hypot(left, systematic / typical))
+    most = _MOST * typical
+    noise = np.where(np.isnan(err), most, np.clip(err, typical, most))
+    return noise * np.hypot(left, systematic / typical)
 
 
 def scaled(smooth: np.ndarray, err: np.ndarray, background: Background) -> Background:
