@@ -247,11 +247,15 @@ def _masked_fit(
         source, own = _search(data, values, np.where(source, 0, data.weight), settings, scales)
     counts = np.where(source, 0, data.weight)
     first, errors = values, _ = _fit_parts(data, counts, typical)
+    rounds = []
     for _ in range(_ROUNDS):
         left = data.value - np.tensordot(values, data.parts, 1)
         left -= stripes.as_image(own, len(left))
         free = _without_faint_traces(left, counts, scales[0], along_x=data.along_x)
         values, _ = _fit_parts(data, free, typical)
+        rounds.append(values)
+    # In small subarrays the rounds go to and fro between two levels.
+    values = np.mean(rounds[-2:], axis=0)
     left = data.value - np.tensordot(values, data.parts, 1)
     unsure = _UNSURE * (values[0] - first[0]), _error_of_flicker_noise(left, free)
     errors[0] = np.sqrt(errors[0] ** 2 + np.square(unsure).sum())
