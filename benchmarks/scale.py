@@ -171,6 +171,8 @@ def scaling(table: Table, source: Folder, first: archive.Exposure, options: argp
         table.row(f"{name}: time, s", f"{usage.seconds:.1f}")
         if not options.keep:
             shutil.rmtree(place)
+    if len(each) < 2:
+        return
     some, most = sorted(each)[-2:]
     ratio = each[most] / each[some]
     name = f"time per exposure, {most} over {some}"

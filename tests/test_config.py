@@ -89,6 +89,15 @@ def test_absolute_paths_and_mast_stay(tmp_path):
     assert settings.query.source == "mast"
 
 
+def test_a_programme_may_have_a_zero_in_front(tmp_path):
+    """In YAML 1.1 that would be an octal number."""
+    path = tmp_path / "config.yaml"
+    path.write_text("query: {programs: [01324, 1571, '01289', 01289], exclude: [01324]}")
+    query = config.read(path).query
+    assert [program.lstrip("0") for program in query.programs] == ["1324", "1571", "1289", "1289"]
+    assert query.exclude == ["1324"]
+
+
 def test_a_source_or_several_are_always_a_list(tmp_path):
     assert read(tmp_path, "query: {source: mast}").query.sources == ["mast"]
     assert read(tmp_path, "query: {source: c}").query.sources == [str(tmp_path / "c")]

@@ -309,16 +309,27 @@ def flat(settings: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which 01324 is the number 1324, as people write programmes, and not octal."""
+
+    def construct_yaml_int(self, node: yaml.Node) -> int:
+        text = self.construct_scalar(node)
+        return int(text) if text.isdecimal() else super().construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
 Places = dict[tuple[str, ...], str]  # a key -> its file and line, in words
 
 
 def _load(path: Path) -> tuple[dict, Places]:
     """The values of a YAML file, and the line of each key."""
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
         places: Places = {}
         _locate(node, (), path, places)
-        values = {} if node is None else yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = {} if node is None else yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise ConfigError(
             f"{path}: the config cannot be read ({error.strerror}). Give one with --config FILE"
