@@ -145,13 +145,14 @@ def refine(
     common : `~wfssbkg.combine.exposure.Common` or None
         None without a refinement.
     """
-    settings, common = config.combine, None
+    settings = config.combine
+    if not settings.refinements:
+        return members, None
+    dark = _if_sure(_imprinted(members), members, settings)
+    common = Common.nothing(members[0].bins_shape, dark)
+    for exposure in members:
+        exposure.level -= dark.value
     for number in range(1, settings.refinements + 1):
-        if common is None:
-            dark = _if_sure(_imprinted(members), members, settings)
-            common = Common.nothing(members[0].bins_shape, dark)
-            for exposure in members:
-                exposure.level -= dark.value
         sky, *_ = stack.combine_all(workers, settings, members, common, binned=True)
         fluxes = refinement.fluxes_to_count(members, settings)
         jobs = [

@@ -85,9 +85,8 @@ def of_imprints(imprints: list[Imprint], levels: np.ndarray) -> DarkResidual:
 
     Notes
     -----
-    A constant is not of the light, and is divided by the flat field all the same: its imprint is
-    itself. An error of the flat field leaves an imprint that is a share of the level. So the
-    constant is what a straight line has at the level 0.
+    The imprint of a constant is that constant. An error of the flat field leaves an imprint that is
+    a share of the level. So the constant is what a straight line has at the level 0.
     """
     slopes, errors = np.array(imprints).T
     known = np.isfinite(errors)
