@@ -15,7 +15,7 @@ from wfssbkg.run.parallel import Workers
 
 # An eighth of a frame; fixed, so that the result does not depend on the number of workers.
 TILE_ROWS = 255
-_MOST = 2.0  # as it turned out on simulated archives
+_MOST = 1.5  # as it turned out on simulated archives
 
 
 def finish(workers: Workers, settings: Finalize, combined: Background) -> Background:
