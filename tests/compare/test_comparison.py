@@ -361,8 +361,9 @@ def test_what_cannot_be_compared_with_is_told_and_the_rest_goes_on(tmp_path, mak
 
 def test_a_background_for_exposures_of_the_other_kind_is_compared_with_and_that_is_told(tmp_path):
     folder, other = zenodo(tmp_path)
-    write_finished(other, "GR150C", S_CLNFNS="COMPLETE")
+    write_finished(other, "GR150C", S_CLNFNS="COMPLETE", DARKRES=0.002)
     found = begun(folder, other)
+    assert found.against_dark == 0.002
     np.testing.assert_allclose(np.nanmedian(found.against), 1)
     assert any("were cleaned of 1/f noise in stage 1, and these were not" in x for x in found.notes)
 

@@ -146,7 +146,7 @@ def _find_against(comparison: Comparison, path: Path) -> None:
         return
     # Where it is 0 it is not known.
     comparison.against = _scaled(np.where(image == 0, np.float32(np.nan), image), shape)
-    comparison.against_file = str(path)
+    comparison.against_file, comparison.against_dark = str(path), found.dark
     kinds = ("not cleaned of 1/f noise", "cleaned of 1/f noise")
     theirs, ours = (
         kinds[rate.is_complete(header, "S_CLNFNS")]

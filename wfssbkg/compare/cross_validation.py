@@ -225,9 +225,9 @@ def score(
         **(others or {}),
     }
     shared = {name: folder.working(f"{name}.fits") for name in images if images[name] is not None}
+    darks = {IN: comparison.background.dark[0], AGAINST: comparison.against_dark}
     for name, path in shared.items():
-        dark = comparison.background.dark[0] if name == IN else 0.0
-        comparison_file.write_background(path, images[name], dark=dark)
+        comparison_file.write_background(path, images[name], dark=darks.get(name, 0.0))
     files = [dict(shared) for _ in combined.members]
     for number, part in enumerate(combined.parts):
         for k in part:

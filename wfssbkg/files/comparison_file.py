@@ -138,6 +138,8 @@ class Comparison:
     examples : dict
         'typical' and 'worst' to `Example`: of the scored exposures that of median RMS, and that of
         the largest. Some may be missing.
+    against_dark : float
+        What the dark left, DN/s, as it tells; needed only until exposures are scored.
     """
 
     folder: Folder
@@ -151,6 +153,7 @@ class Comparison:
     against: np.ndarray | None = None
     against_file: str = ""
     examples: dict[str, Example] = field(default_factory=dict)
+    against_dark: float = 0.0
 
     @property
     def against_name(self) -> str:
