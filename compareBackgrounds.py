@@ -3,10 +3,11 @@
 
 For each combination (run finalizeBackgrounds.py first):
   1. make the background again without each of some parts of the fields in turn,
-  2. subtract the finished background, that without the exposure's own part of the fields, and the
-     one in CRDS from each exposure, each fitted to it,
+  2. subtract the finished background, that without the exposure's own part of the fields, the one
+     in CRDS, and that of compare.against, if there is one, from each exposure, each fitted to it,
   3. measure what is left, note the figures in the headers of the finished files, and keep all of
-     it in the folder of the combination.
+     it in the folder of the combination. With compare.write_residuals, write what is left of each
+     exposure as a FITS file.
 In the end, write one report of all combinations, and a table of their figures.
 """
 
@@ -48,10 +49,10 @@ def compare_background(run: Run, folder: Folder) -> None:
     if not run.overwrite and comparison.is_current(run.config, folder):
         messages.say(f"{folder.comparison} is up to date: nothing to do")
         return
-    found = comparison.begin(folder)
+    found = comparison.begin(run.config, folder)
     score(run, folder, found)
     note_figures(folder, found)
-    settings = up_to_date.bearing(run.config, up_to_date.COMPARED, folder.combination)
+    settings = comparison.made_with(run.config, folder)
     comparison_file.write(found, settings=settings)  # last, so that it is newer than its sources
     for sentence in figures.sentences(found):
         messages.say(sentence)

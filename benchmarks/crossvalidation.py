@@ -76,7 +76,7 @@ def compared(
 ) -> Comparison:
     """As compareBackgrounds.py, with other backgrounds to score as well, and nothing is kept."""
     with lock.hold(folder.lock):
-        found = comparison.begin(folder)
+        found = comparison.begin(settings, folder)
         inputs, combine = found.background.inputs, settings.combine
         combined = cross_validation.combined_exposures(settings, folder, inputs)
         comparison.note_limits(found, combined, settings)

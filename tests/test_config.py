@@ -10,7 +10,7 @@ from stdatamodels.jwst.datamodels.dqflags import pixel
 from wfssbkg import config
 from wfssbkg.errors import ConfigError
 
-SECTIONS = ("query", "mask", "combine", "finalize", "compute")
+SECTIONS = ("query", "mask", "combine", "finalize", "compare", "compute")
 
 
 def read(tmp_path, text):
@@ -74,6 +74,13 @@ def test_paths_are_taken_from_the_folder_of_the_config(tmp_path):
     settings = read(tmp_path, "working_directory: a/b\nquery: {source: c}\n")
     assert settings.working_directory == tmp_path / "a" / "b"
     assert settings.query.source == str(tmp_path / "c")
+
+
+def test_the_folder_of_other_backgrounds_is_a_path_or_none(tmp_path):
+    assert read(tmp_path, "compare: {groups: 3}").compare.against is None
+    assert read(tmp_path, "compare: {against: zenodo}").compare.against == tmp_path / "zenodo"
+    message = problem(tmp_path, "compare: {against: 5}")
+    assert "compare.against is 5. Expected the path of a folder, or null" in message
 
 
 def test_a_tilde_is_the_home_of_the_user(tmp_path, monkeypatch):

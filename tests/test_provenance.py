@@ -1,6 +1,7 @@
 """What a finished file tells about how it was made, and making it again from that alone."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def test_a_rebuilding_config_has_every_setting_that_bears_on_the_result(tmp_path
         mask={"threshold": 3.5},
         combine={"trace_depth": 0.9, "estimator": "median"},
         finalize={"strength": 0.5, "author": "A. Author"},
-        compare={"smoothing": 5.0},
+        compare={"smoothing": 5.0, "against": Path("/home/me/zenodo")},
     )
     name = "jw00001001001_02101_00001_nis_rate.fits"
     inputs = small.table({"productFilename": name, "crds_context": context})
@@ -65,8 +66,10 @@ def test_a_rebuilding_config_has_every_setting_that_bears_on_the_result(tmp_path
     assert again.query.source == ["mast", str(tmp_path / "mine")]
     assert (again.gratings, again.filters) == ([combination.grating], [combination.filter])
     assert again.mask == settings.mask.model_copy(update={"crds_context": context})
-    for section in ("combine", "finalize", "compare"):
+    for section in ("combine", "finalize"):
         assert getattr(again, section) == getattr(settings, section)
+    assert again.compare.smoothing == 5
+    assert again.compare.against == tmp_path / "zenodo"
     kept = {"programs": None, "exclude": None, "exposures": [name], "gaia_g_limit": None}
     kept["source"] = again.query.source
     assert again.query == settings.query.model_copy(update=kept)

@@ -225,6 +225,8 @@ class Compare(_Section):
     groups: _whole(2, 100, or_null=True)
     smoothing: _number(1, 100, "px")
     known: _number(0, 1)
+    against: _setting(Path | None, "the path of a folder, or null")
+    write_residuals: _Switch
 
 
 class Subtract(_Section):
@@ -287,9 +289,14 @@ def read(path: Path) -> Config:
         default_values, default_places = _load(DEFAULTS)
         values = _over(default_values, values)
         places = default_places | places
-    for key in ("working_directory", "output_directory"):
-        if isinstance(values.get(key), str) and "\0" not in values[key]:
-            values[key] = _absolute(values[key], path)
+    compare = values.get("compare")
+    for section, key in (
+        (values, "working_directory"),
+        (values, "output_directory"),
+        (compare if isinstance(compare, dict) else {}, "against"),
+    ):
+        if isinstance(section.get(key), str) and "\0" not in section[key]:
+            section[key] = _absolute(section[key], path)
     query = values.get("query")
     if isinstance(query, dict) and "source" in query:
         query["source"] = _absolute_source(query["source"], path)

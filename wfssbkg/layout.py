@@ -92,6 +92,15 @@ class Folder:
         return self.path / "comparison.fits"
 
     @property
+    def residuals(self) -> Path:
+        """The folder of exposures minus their sky, beside the report."""
+        return self.output_directory / "residuals" / str(self.combination)
+
+    def residual(self, filename: str) -> Path:
+        """The exposure of the rate file `filename` minus its sky, from compareBackgrounds.py."""
+        return self.residuals / (filename.removesuffix("_rate.fits") + "_residual.fits")
+
+    @property
     def background(self) -> Path:
         """The combined background."""
         return self.path / "background.fits"

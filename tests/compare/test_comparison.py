@@ -1,5 +1,6 @@
 """The comparison of finished backgrounds with CRDS, and its cross-validation."""
 
+import os
 import shutil
 
 import numpy as np
@@ -9,7 +10,9 @@ from astropy.table import Table
 
 from benchmarks import crossvalidation as benchmark
 from demo.exposures import demo_exposures
+from tests import small
 from tests.conftest import NAMES, SCRIPTS, served
+from tests.subtract.conftest import write_finished
 from wfssbkg import layout
 from wfssbkg.combine.background import WORKER_GB
 from wfssbkg.compare import comparison
@@ -230,6 +233,148 @@ def test_too_few_exposures_are_not_cross_validated(quick):
     assert any("without a part of the 9 exposures less than 8" in note for note in found.notes)
     assert of_scores.keywords(found.scores).keys() >= {"XIRMS", "XIMEAN"}
     assert not [key for key in of_scores.keywords(found.scores) if key.startswith("XV")]
+
+
+# ---- another background, and residuals -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def against(archive, finished, tmp_path_factory):
+    """A run with another background of one combination, and residuals: config, folders, words."""
+    place = tmp_path_factory.mktemp("against")
+    folders = [copied(archive, folder, place)[1] for folder in finished[1]]
+    other = place / "record $10686452" / folders[0].finished.name
+    other.parent.mkdir()
+    x = np.arange(256) / 255
+    image = fits.getdata(folders[0].finished, "SCI") * (1 + 0.02 * x).astype(np.float32)
+    fits.PrimaryHDU(image).writeto(other)
+    config = archive.config(place, compare={"against": other.parent.name, "write_residuals": True})
+    done = archive.run(SCRIPT, config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return config, folders, other, done.stdout + done.stderr
+
+
+def test_another_background_is_scored_on_the_same_exposures(against):
+    _, folders, other, said = against
+    found = figures(layout.quality(folders[0].output_directory))
+    assert (NAMES[1], "against") not in found
+    new, other_one = found[NAMES[0], "out"], found[NAMES[0], "against"]
+    assert new["rms"] < other_one["rms"]
+    assert new["mean_rms"] < 0.5 * other_one["mean_rms"]
+    assert other_one["column_0"] < new["column_0"]
+    assert f"{other}, perhaps made of some of these exposures, leaves residuals of" in said
+    missing = other.with_name(folders[1].finished.name)
+    assert f"not compared with {missing}: there is no such file (compare.against)" in said
+    page = layout.report(folders[0].output_directory).read_text()
+    section = page.partition(f'<section id="{NAMES[0]}"')[2].partition("</section>")[0]
+    assert section.count(str(other)) == 1
+    assert "than record $10686452: RMS" in section
+    assert "Which exposures it was made of is not known" in section
+
+
+def test_a_file_that_is_put_there_or_replaced_is_compared_again_whatever_its_date(against):
+    config, folders, other, _ = against
+    settings = read(config)
+    assert all(comparison.is_current(settings, folder) for folder in folders)
+    before = other.stat()
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns - 10**15))
+    assert not comparison.is_current(settings, folders[0])
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    later = other.with_name(folders[1].finished.name)
+    later.write_bytes(b"")
+    os.utime(later, ns=(0, 0))
+    assert not comparison.is_current(settings, folders[1])
+    later.unlink()
+    without = settings.compare.model_copy(update={"write_residuals": False})
+    off = settings.model_copy(update={"compare": without})
+    assert all(comparison.is_current(off, folder) for folder in folders)
+
+
+def test_each_exposure_has_a_residual_that_the_report_links(against):
+    _, folders, _, _ = against
+    page = layout.report(folders[0].output_directory).read_text()
+    for folder in folders:
+        fates = exposure_table.fates(exposure_table.read(folder.finished))
+        names = fates[exposure_table.ACCEPTED] + fates[exposure_table.REJECTED]
+        assert sorted(folder.residuals.iterdir()) == sorted(map(folder.residual, names))
+        for name in names:
+            with fits.open(folder.residual(name)) as hdus:
+                header, left, mask = hdus[0].header, hdus["SCI"], hdus["MASK"].data
+                assert left.header["BUNIT"] == "DN/s"
+                assert header["RATEFILE"] == name
+                assert header["BKGNAME"] == folder.finished.name
+                assert header["INSAMPLE"] is False  # all were cross-validated
+                assert abs(np.median(left.data[mask == 0])) < 0.01 * header["BKGLVL"]
+            assert f'href="residuals/{folder.combination}/{folder.residual(name).name}"' in page
+
+
+def zenodo(path):
+    """A folder for another background, and where that of the finished one is to be."""
+    folder = small.folder(path)
+    folder.output_directory.mkdir()
+    write_finished(folder.finished, "GR150C")
+    (path / "zenodo").mkdir()
+    return folder, path / "zenodo" / folder.finished.name
+
+
+def mostly_zero():
+    image = np.zeros((256, 256))
+    image[100:104] = 1
+    return image
+
+
+def begun(folder, other):
+    settings = small.settings(compare={"against": other.parent})
+    return comparison.begin(settings, folder)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path, _: None, "there is no such file (compare.against)"),
+        (lambda path, _: path.write_bytes(b"SIMPLE"), "cannot be read as a background"),
+        (lambda path, _: fits.PrimaryHDU().writeto(path), "it has no image"),
+        (lambda path, _: fits.PrimaryHDU(np.ones((64, 32))).writeto(path), "it has 32 x 64 pixels"),
+        (lambda path, _: fits.PrimaryHDU(mostly_zero()).writeto(path), "only 2% of its pixels"),
+        (lambda path, _: write_finished(path, "GR150R"), "has FILTER GR150R, the exposure GR150C"),
+        (lambda path, own: path.symlink_to(own), "it is the new background itself"),
+    ],
+    ids=[
+        "missing",
+        "damaged",
+        "no image",
+        "another size",
+        "hardly known",
+        "another grating",
+        "itself",
+    ],
+)
+def test_what_cannot_be_compared_with_is_told_and_the_rest_goes_on(tmp_path, make, words):
+    folder, other = zenodo(tmp_path)
+    make(other, folder.finished)
+    found = begun(folder, other)
+    (note,) = (note for note in found.notes if note.startswith(f"not compared with {other}: "))
+    assert words in note
+    assert found.against is None
+    assert found.against_file == ""
+
+
+def test_a_background_for_exposures_of_the_other_kind_is_compared_with_and_that_is_told(tmp_path):
+    folder, other = zenodo(tmp_path)
+    write_finished(other, "GR150C", S_CLNFNS="COMPLETE", DARKRES=0.002)
+    found = begun(folder, other)
+    assert found.against_dark == 0.002
+    np.testing.assert_allclose(np.nanmedian(found.against), 1)
+    assert any("were cleaned of 1/f noise in stage 1, and these were not" in x for x in found.notes)
+
+
+def test_where_the_flat_field_is_in_it_is_divided_out(finished, tmp_path):
+    folder = finished[1][0]
+    other = shutil.copy(folder.finished_unflat, tmp_path / folder.finished.name)
+    found = begun(folder, tmp_path / folder.finished.name)
+    known = np.isfinite(found.against)
+    assert other.exists()
+    np.testing.assert_allclose(found.against[known], found.background.sci[known], rtol=1e-4)
 
 
 @pytest.fixture(scope="module")

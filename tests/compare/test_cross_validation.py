@@ -14,7 +14,7 @@ from wfssbkg.compare.cross_validation import CombinedExposures
 from wfssbkg.compare.figures import figures
 from wfssbkg.config import read
 from wfssbkg.detector import science_pixels
-from wfssbkg.files import masked_exposure
+from wfssbkg.files import masked_exposure, residual_exposure
 from wfssbkg.files.combined_background import Background
 from wfssbkg.files.comparison_file import IN, OUT, SCATTERED, Comparison, write_background
 
@@ -62,6 +62,67 @@ def test_the_picture_is_of_the_background_that_was_made_without_the_exposure(tmp
     assert picture.scored == OUT
     assert picture.rms == scores[OUT].rms > 10 * scores[IN].rms
     assert picture.residual[30, 10] == pytest.approx(100 * (1 - slope[30, 10]), abs=1)
+
+
+def scored_together(place, amplitudes, **changes):
+    """The comparison of a flat background with exposures that have steps of these amplitudes."""
+    steps = np.where(np.arange(SHAPE[1]) % 32 < 16, 1, -1)
+    exposures = [
+        small.masked_exposure(
+            place, f"jw{k}_rate.fits", np.broadcast_to(0.5 + size * steps, SHAPE), 0.02, level=0.5
+        )
+        for k, size in enumerate(amplitudes)
+    ]
+    number = np.ones(SHAPE, dtype=np.int16)
+    table = small.table(*({"productFilename": x.name} for x in exposures))
+    sky = np.broadcast_to(np.linspace(0.9, 1.1, SHAPE[0])[:, np.newaxis], SHAPE)
+    made = Background(sky.astype(np.float32), number, number, number < 0, number, table)
+    found = Comparison(place, made, made.bad)
+    combined = CombinedExposures(exposures, False, [])
+    settings = small.settings(compare=changes)
+    cross_validation.score(small.WORKERS, settings, found, combined)
+    return found
+
+
+def test_a_typical_exposure_and_the_worst_are_shown_before_and_after(tmp_path):
+    found = scored_together(small.folder(tmp_path), [0.01, 0.2, 0.04, 0.02, 0.1])
+    assert {kind: x.exposure for kind, x in found.examples.items()} == {
+        "typical": "jw2_rate.fits", "worst": "jw1_rate.fits",
+    }  # fmt: skip
+    example = found.examples["worst"]
+    assert example.scored == IN
+    assert example.rms_after == found.pictures["jw1_rate.fits"].rms
+    # A slope in y, which the exposure has not, is subtracted.
+    assert np.nanstd(example.before, axis=0).max() < 0.01
+    assert np.nanstd(example.after, axis=0).max() > 1
+    assert example.before[3, 0] - example.before[3, 2] == pytest.approx(80, rel=0.05)
+    only = scored_together(small.folder(tmp_path / "one"), [0.01])
+    assert list(only.examples) == ["typical"]
+
+
+def test_residuals_are_written_only_over_files_of_ours(tmp_path):
+    place = small.folder(tmp_path)
+    names = [f"jw{k}_rate.fits" for k in range(3)]
+    place.residuals.mkdir(parents=True)
+    old, other = place.residual("jw9_rate.fits"), place.residual(names[1])
+    for path in (old, place.residual(names[0])):
+        residual_exposure.write(path, np.zeros((2, 2)), np.zeros((2, 2), np.uint8), {})
+    other.write_bytes(b"of somebody else")
+    found = scored_together(place, [0.01, 0.02, 0.03], write_residuals=True)
+    (note,) = (note for note in found.notes if "residuals are not written" in note)
+    assert note.startswith("1 of 3")
+    assert str(other) in note
+    assert other.read_bytes() == b"of somebody else"
+    assert sorted(place.residuals.iterdir()) == [place.residual(name) for name in names]
+    with fits.open(place.residual(names[2])) as hdus:
+        header, mask = hdus[0].header, hdus["MASK"].data
+        assert header["INSAMPLE"] is True
+        sci, _, _ = masked_exposure.read(place.masked(names[2]))
+        sky = header["BKGLVL"] * found.background.sci
+        np.testing.assert_allclose(hdus["SCI"].data, sci - sky, atol=1e-5)
+    np.testing.assert_array_equal(mask == 0, science_pixels(SHAPE))
+    scored_together(place, [0.01, 0.02, 0.03])
+    assert list(place.residuals.iterdir()) == [other]
 
 
 def test_what_is_left_of_the_mean_is_where_the_background_is_wrong(tmp_path):

@@ -118,6 +118,28 @@ def test_what_two_backgrounds_leave_is_on_one_scale_and_in_its_place(drawn):
     assert "residual_reference" not in pictures.plates(one)
 
 
+def test_an_exposure_before_and_after_is_on_one_scale(drawn):
+    one = comparison()
+    example = one.examples["typical"]
+    example.before[:], example.after[:] = 2.0, 0.1
+    example.after[5, 20] = np.nan
+    before, after = pictures.before_and_after(example, (256, 256))
+    assert before.alt == "Exposure before the subtraction: RMS 2.34 per cent of the sky"
+    assert after.alt == "Exposure after the subtraction: RMS 0.51 per cent of the sky"
+    shown = [drawn[words].axes[0].images[0] for words in ("Exposure bef", "Exposure aft")]
+    assert shown[0].get_clim() == shown[1].get_clim() == (-2, 2)
+    np.testing.assert_array_equal(np.argwhere(shown[1].get_array().mask), [[5, 20]])
+
+
+def test_the_name_of_a_folder_is_no_formula(drawn):
+    one = comparison()
+    one.against_file = "/data/a $\\frac{x$ b/nis.fits"
+    one.scores["against"] = one.scores["official"]
+    pictures.plates(one)
+    titles = [axes.get_title(loc="left") for axes in drawn["Median resid"].axes]
+    assert titles[-1] == "a $\\frac{x$ b, perhaps in sample"
+
+
 def test_coverage_is_told_in_whole_numbers(drawn):
     one = comparison()
     one.background.number = np.minimum(one.background.number, 3)

@@ -13,12 +13,13 @@ from wfssbkg.compare import pictures, report
 from wfssbkg.detector import science_pixels
 from wfssbkg.files import exposure_table
 from wfssbkg.files.combined_background import Background
-from wfssbkg.files.comparison_file import Comparison, Picture, Score
+from wfssbkg.files.comparison_file import Comparison, Example, Picture, Score
 from wfssbkg.layout import Combination, Folder
 
 NPIX = 256
 SPITEFUL = "jw<i>slanted<script>alert(1)</script>_nis_rate.fits"
 REASON = 'crowded <script>document.title = "spoilt"</script> & worse'
+AGAINST = "/data/my <b>zenodo $files$/nis-f115w-gr150r_skyflat.fits"
 NOTE = "the reference <b>file</b> could not be read"
 
 
@@ -78,7 +79,20 @@ def comparison(name="GR150C-F115W", exposed=12, seed=1):
             )
             for number, row in enumerate(rows[:-1])
         },
+        examples={
+            kind: Example(name, *rng.normal(size=(2, NPIX // 8, NPIX // 8)), 2.34, rms, "out")
+            for kind, name, rms in (("typical", names[3], 0.51), ("worst", names[4], 0.76))
+        },
     )
+
+
+def both():
+    """Two comparisons, the second one with a background of the user's choice."""
+    one, two = comparison(), comparison("GR150R-F115W", exposed=13, seed=2)
+    two.against, two.against_file = (two.background.sci * 1.02).astype(np.float32), AGAINST
+    two.scores["against"] = score(np.random.default_rng(3), 0.9)
+    two.notes.append(NOTE)
+    return [one, two]
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +104,7 @@ def settings():
 def written(settings, tmp_path_factory):
     """A report of two combinations, 27 exposures."""
     path = tmp_path_factory.mktemp("report") / "report.html"
-    two = [comparison(), comparison("GR150R-F115W", exposed=13, seed=2)]
-    two[1].notes.append(NOTE)
-    report.write(path, two, settings)
+    report.write(path, both(), settings)
     return path
 
 
@@ -100,9 +112,7 @@ def written(settings, tmp_path_factory):
 
 
 def test_the_same_comparison_makes_the_same_file(written, settings, tmp_path):
-    two = [comparison(), comparison("GR150R-F115W", exposed=13, seed=2)]
-    two[1].notes.append(NOTE)
-    report.write(tmp_path / "again.html", two, settings)
+    report.write(tmp_path / "again.html", both(), settings)
     assert (tmp_path / "again.html").read_bytes() == written.read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["again.html"]
 
@@ -203,6 +213,44 @@ def test_each_picture_says_whether_the_background_was_made_of_the_exposure(setti
     assert sum("<br>out of sample" in caption for caption in captions) == 11
 
 
+def test_another_background_is_judged_and_its_file_is_told_once(written):
+    page = written.read_text()
+    assert page.count("/data/my &lt;b&gt;zenodo $files$/nis-f115w-gr150r") == 1
+    assert page.count("than my &lt;b&gt;zenodo $files$: RMS 44\u00a0% lower") == 2
+    first, _, second = page.partition('<section id="GR150R-F115W"')
+    for words in ("Which exposures it was made of is not known", "files$, perhaps in sample</th>"):
+        assert words in second
+        assert words not in first
+    assert second.count("New background minus my &lt;b&gt;zenodo") == 2  # alt, and in the caption
+    assert second.count("files$ leaves of the same mean; perhaps in sample") == 1
+
+
+def test_residuals_are_linked_from_their_rows_if_they_are_there(settings, tmp_path):
+    one = comparison()
+    one.folder = Folder(one.folder.combination, tmp_path / "work", tmp_path / "out")
+    there = one.folder.residual("jw90000001001_02101_00000_nis_rate.fits")
+    there.parent.mkdir(parents=True)
+    there.touch()
+    path = tmp_path / "out" / "report.html"
+    report.write(path, [one], settings)
+    page = path.read_text()
+    row = page.partition('<tr id="row-jw90000001001_02101_00000_nis"')[2].partition("</tr>")[0]
+    assert f'<a href="residuals/GR150C-F115W/{there.name}">residual (FITS)</a>' in row
+    assert page.count("residual (FITS)") == 1
+
+
+def test_a_typical_exposure_and_the_worst_are_shown_before_and_after(written):
+    page = written.read_text()
+    part = page.partition('id="GR150C-F115W-examples"')[2].partition("<h3")[0]
+    captions = re.findall("<figcaption><b>(.*?)</b><br>(.*?)</figcaption>", part)
+    assert [(words, name.replace("<wbr>", "")) for words, name in captions] == [
+        ("Typical exposure, before: RMS 2.34 %", "jw90000001001_02101_00003"),
+        ("Typical exposure, after, out of sample: RMS 0.51 %", "jw90000001001_02101_00003"),
+        ("Worst exposure, before: RMS 2.34 %", "jw90001001001_02101_00004"),
+        ("Worst exposure, after, out of sample: RMS 0.76 %", "jw90001001001_02101_00004"),
+    ]
+
+
 def test_uncertainty_and_filled_part_are_in_per_cent(settings, tmp_path):
     one = comparison()
     one.filled = np.zeros((NPIX, NPIX), dtype=bool)
@@ -216,6 +264,7 @@ def test_uncertainty_and_filled_part_are_in_per_cent(settings, tmp_path):
 def test_without_a_reference_scores_and_pictures_there_is_a_report(settings, tmp_path):
     bare = comparison()
     bare.official, bare.official_name, bare.scores, bare.pictures = None, "", {}, {}
+    bare.examples = {}
     bare.background.inputs["level"] = bare.background.inputs["ra"] = np.nan
     bare.background.inputs["mjd"] = np.nan
     bare.notes = [NOTE]
@@ -223,7 +272,7 @@ def test_without_a_reference_scores_and_pictures_there_is_a_report(settings, tmp
     page = (tmp_path / "report.html").read_text()
     assert "not compared" in page
     assert "scattered light" in page
-    assert "Contact" not in page
+    assert "Before and after" not in page
     report.write(tmp_path / "none.html", [], settings)
     assert "No combination could be compared" in (tmp_path / "none.html").read_text()
 
@@ -329,7 +378,7 @@ def test_names_and_reasons_are_shown_as_they_are(page):
     assert SPITEFUL.removesuffix("_nis_rate.fits") in column(page, "GR150C-F115W", "exposure")
     assert REASON in column(page, "GR150C-F115W", "reason")
     assert NOTE in page.find_element("id", "GR150R-F115W").text
-    assert not page.find_elements("css selector", "table i, table script, .notes b")
+    assert not page.find_elements("css selector", "table i, table script, .notes b, td b, .path b")
 
 
 def test_a_click_on_a_heading_sorts_numbers_and_turns_the_order(page):
@@ -451,6 +500,27 @@ def test_pictures_are_enlarged_by_the_keyboard_alone(page):
     assert enlarged(page) is None
 
 
+def test_before_and_after_are_large_and_one_key_leads_from_one_to_the_other(page):
+    from selenium.webdriver.common.keys import Keys
+
+    buttons = page.find_elements("css selector", "#GR150C-F115W-examples ~ .plates .enlarge")
+    sizes = [x.find_element("tag name", "img").rect for x in buttons]
+    assert len(sizes) == 4
+    assert all(size["width"] > 500 for size in sizes)
+    assert sizes[0]["y"] == sizes[1]["y"] < sizes[2]["y"] == sizes[3]["y"]
+    buttons[2].send_keys(Keys.ENTER)
+    captions = [enlarged(page)]
+    page.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    captions.append(enlarged(page))
+    assert [caption.partition(":")[0] for caption, _ in captions] == [
+        "Worst exposure, before",
+        "Worst exposure, after, out of sample",
+    ]
+    assert captions[0][1] == captions[1][1] > sizes[2]["width"]
+    page.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert page.switch_to.active_element == buttons[2]
+
+
 def test_no_column_is_lost_on_a_laptop(page):
     boxes = page.find_elements("css selector", ".box, .exposures-box")
     assert len(boxes) == 9
@@ -466,12 +536,16 @@ def test_on_a_phone_the_key_figures_are_seen_and_only_boxes_scroll_sideways(page
         widths = "return [document.documentElement.scrollWidth, innerWidth]"
         assert page.execute_script(widths) == [390, 390]
         cells = page.find_elements("css selector", ".summary td.n, .residuals td.key")
-        assert len(cells) == 2 * (11 + 6)
+        assert len(cells) == 2 * (11 + 6) + 2
         for cell in cells:
             assert cell.is_displayed()
             assert cell.rect["x"] + cell.rect["width"] <= 390
         labels = "return getComputedStyle(arguments[0], '::before').content"
         assert page.execute_script(labels, cells[0]) == '"RMS, new, %"'
+        selector = "#GR150C-F115W-examples ~ .plates img"
+        before, after, *_ = (x.rect for x in page.find_elements("css selector", selector))
+        assert before["width"] == after["width"] > 340
+        assert before["y"] + before["height"] < after["y"]
     finally:
         page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", LAPTOP)
 
@@ -491,6 +565,10 @@ def test_on_paper_everything_is_there_but_the_controls(page):
         assert summary.rect["y"] + summary.rect["height"] < 1000  # px; an A4 page has 1122
         assert page.find_element("css selector", "h2").text == "Summary"
         assert page.find_element("css selector", ".exposures").rect["width"] <= LANDSCAPE
+        selector = "#GR150C-F115W-examples ~ .plates img"
+        before, after, *_ = (x.rect for x in page.find_elements("css selector", selector))
+        assert before["y"] == after["y"]
+        assert after["x"] + after["width"] <= LANDSCAPE
     finally:
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
         page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", LAPTOP)

@@ -7,7 +7,7 @@ from astropy.io import fits
 from tests import small
 from wfssbkg.errors import StepError
 from wfssbkg.files import combined_background, comparison_file, reference_file, up_to_date
-from wfssbkg.files.comparison_file import Comparison, Picture, Score
+from wfssbkg.files.comparison_file import Comparison, Example, Picture, Score
 
 SHAPE = (64, 96)
 SETTINGS = up_to_date.bearing(small.DEFAULTS, up_to_date.COMPARED, small.COMBINATION)
@@ -39,10 +39,16 @@ def test_scores_pictures_reference_and_notes_are_read_as_they_were_written(compa
     }
     comparison.official = small_one
     comparison.official_name = "jwst_niriss_bkg_0001.fits"
+    comparison.against = 2 * small_one
+    comparison.against_file = "/home/jürgen/" + 9 * "a long way/" + "zenodo/nis.fits"
+    comparison.examples = {
+        kind: Example(name, small_one[::8, ::8], -small_one[::8, ::8], 3.2, 0.5, "out")
+        for kind, name in (("typical", "jw01_nis_rate.fits"), ("worst", "jw0002_nis_rate.fits"))
+    }
     comparison.notes = ["gone from /home/jürgen/work", "not cross-validated"]
     comparison_file.write(comparison, settings=SETTINGS)
     found = comparison_file.read(comparison.folder)
-    for name in ("scores", "pictures"):
+    for name in ("scores", "pictures", "examples"):
         expected, got = getattr(comparison, name), getattr(found, name)
         assert list(got) == list(expected)
         for key, value in expected.items():
@@ -52,6 +58,9 @@ def test_scores_pictures_reference_and_notes_are_read_as_they_were_written(compa
                 assert np.asarray(read).dtype.newbyteorder("=") == np.asarray(wanted).dtype
     np.testing.assert_array_equal(found.official, small_one)
     assert found.official_name == comparison.official_name
+    np.testing.assert_array_equal(found.against, comparison.against)
+    assert found.against_file == comparison.against_file
+    assert found.against_name == "zenodo"
     assert found.notes == comparison.notes
     assert list(found.background.inputs["productFilename"]) == ["jw01_nis_rate.fits"]
     assert up_to_date.made_with(comparison.folder.comparison) == SETTINGS
@@ -60,7 +69,8 @@ def test_scores_pictures_reference_and_notes_are_read_as_they_were_written(compa
 def test_a_comparison_with_nothing_in_it_is_one(comparison):
     comparison_file.write(comparison, settings=SETTINGS)
     found = comparison_file.read(comparison.folder)
-    assert found.scores == found.pictures == {}
+    assert found.scores == found.pictures == found.examples == {}
+    assert found.against is None
     assert found.notes == []
     assert found.official is None
 

@@ -1,6 +1,10 @@
 """The comparison of a finished background with that in CRDS: begun, limited, kept."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+from astropy.io import fits
 
 from wfssbkg import pipeline
 from wfssbkg.combine import fields
@@ -9,15 +13,19 @@ from wfssbkg.config import Config
 from wfssbkg.detector import science_pixels
 from wfssbkg.errors import StepError
 from wfssbkg.files import (
+    any_background,
     comparison_file,
     exposure_table,
     flicker_noise,
+    rate,
     reference_file,
     up_to_date,
 )
 from wfssbkg.files.comparison_file import Comparison
 from wfssbkg.layout import Folder
 from wfssbkg.run import command_line, messages
+
+LEAST_KNOWN = 0.5  # part of the pixels in which a background of others must have a value
 
 
 def settled(config: Config, folder: Folder) -> Config:
@@ -26,6 +34,24 @@ def settled(config: Config, folder: Folder) -> Config:
         return flicker_noise.settled(config, exposure_table.read(folder.finished))
     except StepError:  # `begin` will tell
         return config
+
+
+def made_with(config: Config, folder: Folder) -> dict[str, Any]:
+    """The settings that bear on a comparison, and which file it has of `compare.against`.
+
+    `config` is as from `settled`.
+    """
+    settings = up_to_date.bearing(config, up_to_date.COMPARED, folder.combination)
+    path = _against(config, folder)
+    if path and path.is_file():
+        stamp = up_to_date.stamp(path).values()
+        settings["compare.against, size and time"] = [value for value, _ in stamp]
+    return settings
+
+
+def _against(config: Config, folder: Folder) -> Path | None:
+    """The file of `compare.against` for a combination, there or not."""
+    return config.compare.against and config.compare.against / folder.finished.name
 
 
 def is_current(config: Config, folder: Folder) -> bool:
@@ -39,16 +65,16 @@ def is_current(config: Config, folder: Folder) -> bool:
         return False
     sources = [folder.finished, folder.finished_unflat]
     sources += [path for name in names for path in (folder.masked(name), folder.refined(name))]
-    settings = up_to_date.bearing(config, up_to_date.COMPARED, folder.combination)
-    return up_to_date.is_current(folder.comparison, settings, sources)
+    return up_to_date.is_current(folder.comparison, made_with(config, folder), sources)
 
 
-def begin(folder: Folder) -> Comparison:
+def begin(config: Config, folder: Folder) -> Comparison:
     """
     Read a finished background, and find what it is compared with.
 
     Parameters
     ----------
+    config : `~wfssbkg.config.Config`
     folder : `~wfssbkg.layout.Folder`
 
     Returns
@@ -63,6 +89,15 @@ def begin(folder: Folder) -> Comparison:
         it with, the notes say why.
     """
     comparison = Comparison(folder, *reference_file.read(folder.finished))
+    _find_official(comparison)
+    if path := _against(config, folder):
+        _find_against(comparison, path)
+    return comparison
+
+
+def _find_official(comparison: Comparison) -> None:
+    """Find the reference file in CRDS, or note why there is none."""
+    folder = comparison.folder
     if folder.combination.direct:
         image, comparison.official_name = np.float32(1), "a constant"
         comparison.notes.append(
@@ -77,10 +112,57 @@ def begin(folder: Folder) -> Comparison:
                 f"not compared with the reference file in CRDS: {error}. To try again, run "
                 "compareBackgrounds.py --overwrite"
             )
-            return comparison
-    image = np.where(science_pixels(comparison.filled.shape), image, np.float32(np.nan))
-    comparison.official = image / np.float32(np.nanmedian(image))
-    return comparison
+            return
+    comparison.official = _scaled(image, comparison.filled.shape)
+
+
+def _find_against(comparison: Comparison, path: Path) -> None:
+    """Read the background of `compare.against`, or note why it cannot be compared with."""
+    folder, shape = comparison.folder, comparison.filled.shape
+    note = comparison.notes.append
+    try:
+        if not path.exists():
+            raise StepError("there is no such file (compare.against)")
+        if path.samefile(folder.finished):
+            raise StepError(
+                "it is the new background itself. Name another folder (compare.against)"
+            )
+        found = any_background.read(path)
+        any_background.check_combination(found, folder.combination)
+        if found.image.shape != shape:
+            size = " x ".join(map(str, found.image.shape[::-1]))
+            raise StepError(f"it has {size} pixels, expected {shape[1]} x {shape[0]}")
+        # All backgrounds are fitted to the pixels where each has a value.
+        known = np.mean(found.image[science_pixels(shape)] != 0)
+        if known < LEAST_KNOWN:
+            raise StepError(f"only {known:.0%} of its pixels have a value")
+        image = found.image
+        if not found.flat_is_out:
+            latest = folder.masked(exposure_table.latest(comparison.background.inputs))
+            flat, _ = pipeline.flat_of(latest, folder.flat)
+            image = image / flat
+    except StepError as error:
+        note(f"not compared with {path}: {error}")
+        return
+    # Where it is 0 it is not known.
+    comparison.against = _scaled(np.where(image == 0, np.float32(np.nan), image), shape)
+    comparison.against_file, comparison.against_dark = str(path), found.dark
+    kinds = ("not cleaned of 1/f noise", "cleaned of 1/f noise")
+    theirs, ours = (
+        kinds[rate.is_complete(header, "S_CLNFNS")]
+        for header in (found.header, fits.getheader(folder.finished))
+    )
+    if theirs != ours:
+        note(
+            f"{path} is for exposures that were {theirs} in stage 1, and these were {ours} "
+            "(S_CLNFNS): it leaves more for that reason as well"
+        )
+
+
+def _scaled(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A background over its median; NaN in the reference pixels of a frame of this shape."""
+    image = np.where(science_pixels(shape), image, np.float32(np.nan))
+    return (image / np.nanmedian(image)).astype(np.float32)
 
 
 def note_limits(comparison: Comparison, combined: CombinedExposures, config: Config) -> None:

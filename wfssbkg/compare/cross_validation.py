@@ -14,6 +14,7 @@ from wfssbkg.combine.exposure import Exposure
 from wfssbkg.combine.sky import Model
 from wfssbkg.compare import residual
 from wfssbkg.compare.figures import measures
+from wfssbkg.compare.residual import Left
 from wfssbkg.config import Combine, Config
 from wfssbkg.detector import science_pixels
 from wfssbkg.errors import StepError
@@ -23,19 +24,25 @@ from wfssbkg.files import (
     flat_field,
     masked_exposure,
     refined_exposure,
+    residual_exposure,
 )
 from wfssbkg.files.combined_background import Background, Components
 from wfssbkg.files.comparison_file import (
+    AGAINST,
     IN,
     MEAN_BOX,
     OFFICIAL,
     OUT,
     SCATTERED,
+    TYPICAL,
+    WORST,
     Comparison,
+    Example,
     Picture,
     Score,
 )
 from wfssbkg.layout import Folder
+from wfssbkg.run import messages
 from wfssbkg.run.parallel import Workers
 
 LEAST_PARTS = 3  # with fewer, a background without one is made of much less than the whole
@@ -198,7 +205,7 @@ def score(
     """
     Subtract the backgrounds from each exposure, and from the mean of each part of them.
 
-    Scores and pictures go into the comparison.
+    Scores, pictures and examples go into the comparison, and residuals into their folder.
 
     Parameters
     ----------
@@ -211,16 +218,22 @@ def score(
         Name to image: other backgrounds to score in the same way, flat field out.
     """
     folder, scores = comparison.folder, comparison.scores
-    images = {IN: comparison.background.sci, OFFICIAL: comparison.official} | dict(others or {})
+    images = {
+        IN: comparison.background.sci,
+        OFFICIAL: comparison.official,
+        AGAINST: comparison.against,
+        **(others or {}),
+    }
     shared = {name: folder.working(f"{name}.fits") for name in images if images[name] is not None}
+    darks = {IN: comparison.background.dark[0], AGAINST: comparison.against_dark}
     for name, path in shared.items():
-        dark = comparison.background.dark[0] if name == IN else 0.0
-        comparison_file.write_background(path, images[name], dark=dark)
+        comparison_file.write_background(path, images[name], dark=darks.get(name, 0.0))
     files = [dict(shared) for _ in combined.members]
     for number, part in enumerate(combined.parts):
         for k in part:
             files[k][OUT] = file_without(folder, number)
     of_exposures = _score_exposures(workers, config, comparison, combined, files)
+    comparison.examples = _examples(config, comparison, combined, files)
     everything = list(range(len(combined.members)))
     parts = combined.parts or ([everything] if everything else [])
     of_parts = [[of_exposures[k] for k in part if of_exposures[k]] for part in parts]
@@ -234,7 +247,8 @@ def score(
         }
         of_mean, left = residual.scores_of(mean, noise, np.isfinite(mean), models, config)
         for name, image in left.items():
-            of_mean[name].mean = residual.box_means(image, MEAN_BOX).astype(np.float32)
+            means = residual.box_means(image.percent, MEAN_BOX)
+            of_mean[name].mean = means.astype(np.float32)
         if OUT in of_mean:
             of_mean[SCATTERED] = of_mean[OUT]
         of_means.append(of_mean)
@@ -286,9 +300,17 @@ def _score_exposures(
     names = exposure_table.fates(comparison.background.inputs)[exposure_table.REJECTED]
     rejected = [Exposure.of(folder, name) for name in names if folder.masked(name).exists()]
     exposures = combined.members + rejected
-    files = files + [{IN: folder.working(f"{IN}.fits")} for _ in rejected]
+    # The finished background was made without them.
+    files = files + [{OUT: folder.working(f"{IN}.fits")} for _ in rejected]
+    targets = _residual_files(comparison, exposures, config)
     jobs = [
-        (exposure, backgrounds, config, combined.refined and exposure.refined.exists())
+        (
+            exposure,
+            backgrounds,
+            config,
+            combined.refined and exposure.refined.exists(),
+            folder if exposure.name in targets else None,
+        )
         for exposure, backgrounds in zip(exposures, files, strict=True)
     ]
     scores, pictures = {}, {}
@@ -297,12 +319,16 @@ def _score_exposures(
             notes.append(f"{exposure.name} not scored: {outcome}")
         else:
             scores[exposure.name], pictures[exposure.name] = outcome
+    fit = [name for name, picture in pictures.items() if np.isfinite(picture.rms)]
+    kept = {path for name, path in targets.items() if name in fit}
+    residual_exposure.remove_others(folder.residuals, kept)
+    if kept:
+        messages.say(f"wrote {len(kept)} residuals to {folder.residuals}")
     shown = [exposure for exposure in exposures if exposure.name in pictures]
     for exposure in shown:
         if exposure in rejected:
             exposure.read_header()
             pictures[exposure.name].rms = np.nan
-            pictures[exposure.name].scored = OUT
     for field, numbers in enumerate(fields.members([exposure.pointing for exposure in shown])):
         for k in numbers:
             pictures[shown[k].name].field = field
@@ -310,8 +336,50 @@ def _score_exposures(
     return [scores.get(exposure.name, {}) for exposure in combined.members]
 
 
+def _residual_files(
+    comparison: Comparison, exposures: list[Exposure], config: Config
+) -> dict[str, Path]:
+    """Where the residual of each exposure is to be written, by its name, if any is."""
+    if not config.compare.write_residuals:
+        return {}
+    found = {exposure.name: comparison.folder.residual(exposure.name) for exposure in exposures}
+    foreign = [x for x in found.values() if x.exists() and not residual_exposure.is_ours(x)]
+    if foreign:
+        comparison.notes.append(
+            f"{len(foreign)} of {len(found)} residuals are not written, since there are files that "
+            f"compareBackgrounds.py did not write, e.g. {foreign[0]}. Move them away, and run "
+            "compareBackgrounds.py --overwrite"
+        )
+    return {name: path for name, path in found.items() if path not in foreign}
+
+
+def _examples(
+    config: Config,
+    comparison: Comparison,
+    combined: CombinedExposures,
+    files: list[dict[str, Path]],
+) -> dict[str, Example]:
+    """Of the scored exposures, that of median RMS and that of the largest, before and after."""
+    known = comparison.pictures
+    rms = [known[x.name].rms if x.name in known else np.nan for x in combined.members]
+    order = np.argsort(rms)[: np.isfinite(rms).sum()]
+    if not len(order):
+        return {}
+    chosen = {TYPICAL: order[(len(order) - 1) // 2]}
+    if len(order) > 1:
+        chosen[WORST] = order[-1]
+    return {
+        name: example_of(combined.members[k], files[k], config, combined.refined)
+        for name, k in chosen.items()
+    }
+
+
 def measure_exposure(
-    exposure: Exposure, backgrounds: dict[str, Path], config: Config, refined: bool
+    exposure: Exposure,
+    backgrounds: dict[str, Path],
+    config: Config,
+    refined: bool,
+    residuals_in: Folder | None = None,
 ) -> tuple[dict[str, Score], Picture]:
     """
     What backgrounds leave of an exposure, from files; errors as where these are read.
@@ -324,6 +392,8 @@ def measure_exposure(
     config : `~wfssbkg.config.Config`
     refined : bool
         Whether the sources are those of the refinement, or those of makeMask.py.
+    residuals_in : `~wfssbkg.layout.Folder`, optional
+        Where to write the exposure minus its sky, if it is to be written.
 
     Returns
     -------
@@ -331,6 +401,56 @@ def measure_exposure(
         By the background's name.
     picture : `~wfssbkg.files.comparison_file.Picture`
     """
+    sci, err, unusable, source = _read(exposure, refined)
+    shown = _shown(backgrounds)
+    models = _models(backgrounds, exposure.flat)
+    scores, left = residual.scores_of(sci, err, ~(unusable | source), models, config)
+    if residuals_in:
+        mask = residual_exposure.BAD * unusable + residual_exposure.SOURCE * source
+        unknown = np.any([model.background == 0 for model in models.values()], axis=0)
+        mask = mask.astype(np.uint8) | np.uint8(residual_exposure.UNKNOWN) * unknown
+        _write_residual(residuals_in, exposure.name, shown, left[shown], mask)
+    side = -(-max(sci.shape) // PICTURE)
+    small = residual.box_means(np.where(unusable, np.nan, left[shown].percent), side)
+    science = science_pixels(sci.shape)
+    masked = residual.box_means(np.where(science, unusable | source, np.nan), side)
+    small, masked = small.astype(np.float32), masked.astype(np.float32)
+    return scores, Picture(small, masked, scores[shown].rms, scored=shown)
+
+
+def example_of(
+    exposure: Exposure, backgrounds: dict[str, Path], config: Config, refined: bool
+) -> Example:
+    """An exposure before and after the subtraction; as `measure_exposure`."""
+    sci, err, unusable, source = _read(exposure, refined)
+    shown, before = _shown(backgrounds), "before"
+    models = _models(backgrounds, exposure.flat)
+    # Before the subtraction, it is compared with a sky without structure.
+    models[before] = Model.of(np.ones(sci.shape, np.float32), 0.0, Components.none())
+    counts = ~(unusable | source)
+    scores, left = residual.scores_of(sci, err, counts, models, config)
+    images = [
+        residual.box_means(np.where(counts, left[name].percent, np.nan), MEAN_BOX)
+        for name in (before, shown)
+    ]
+    return Example(
+        exposure.name,
+        *(image.astype(np.float32) for image in images),
+        scores[before].rms,
+        scores[shown].rms,
+        shown,
+    )
+
+
+def _shown(backgrounds: Mapping[str, Path]) -> str:
+    """Which background is subtracted in pictures: one made without the exposure, if there is."""
+    return OUT if OUT in backgrounds else IN
+
+
+def _read(
+    exposure: Exposure, refined: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """An exposure and its noise, DN/s, the pixels of no use, and those of sources."""
     sci, err, bits = masked_exposure.read(exposure.masked)
     if refined:
         faint, *_ = refined_exposure.read(exposure.refined)
@@ -339,14 +459,22 @@ def measure_exposure(
         source = bits & np.uint8(masked_exposure.SOURCE) > 0
     science = science_pixels(sci.shape)
     unusable = (bits & np.uint8(masked_exposure.BAD) > 0) | ~(err > 0) | ~science
-    shown = OUT if OUT in backgrounds else IN  # in the picture
-    models = _models(backgrounds, exposure.flat)
-    scores, left = residual.scores_of(sci, err, ~(unusable | source), models, config)
-    side = -(-max(sci.shape) // PICTURE)
-    small = residual.box_means(np.where(unusable, np.nan, left[shown]), side)
-    masked = residual.box_means(np.where(science, unusable | source, np.nan), side)
-    small, masked = small.astype(np.float32), masked.astype(np.float32)
-    return scores, Picture(small, masked, scores[shown].rms, scored=shown)
+    return sci, err, unusable, source
+
+
+def _write_residual(folder: Folder, name: str, scored: str, left: Left, mask: np.ndarray) -> None:
+    """Write an exposure minus its sky; where no background fits, there is nothing to write."""
+    if not np.isfinite(left.level):
+        return
+    cards = {
+        "RATEFILE": (name, "exposure"),
+        "FILTER": (folder.combination.grating, "grating"),
+        "PUPIL": (folder.combination.filter, "blocking filter"),
+        "BKGNAME": (folder.finished.name, "background that was subtracted"),
+        "BKGLVL": (left.level, "[DN/s] level of the sky"),
+        "INSAMPLE": (scored == IN, "was the background made of this exposure"),
+    }
+    residual_exposure.write(folder.residual(name), left.rate, mask, cards)
 
 
 def _models(backgrounds: Mapping[str, Path], flat: Path) -> dict[str, Model]:

@@ -7,20 +7,29 @@ import numpy as np
 from astropy.table import Table
 
 from wfssbkg.files import reference_file
-from wfssbkg.files.comparison_file import IN, OFFICIAL, OUT, SCATTERED, Comparison, Score
+from wfssbkg.files.comparison_file import (
+    AGAINST,
+    IN,
+    OFFICIAL,
+    OUT,
+    SCATTERED,
+    Comparison,
+    Score,
+)
 
 PERCENTILES = (0, 5, 50, 95, 100)  # of the residual profiles
 MEASURES = ("RMS", "RMS of means", "column range", "row range")  # that a verdict compares
 _SURE = 2.0  # standard errors
 
 
-def labels(reference: str) -> dict[str, str]:
-    """What was subtracted, in words, by the names of scores; `reference` is CRDS's file."""
+def labels(comparison: Comparison) -> dict[str, str]:
+    """What was subtracted, in words, by the names of scores."""
     return {
         OUT: "new, on exposures it was made without",
         SCATTERED: "the same, with the scattered light of each subtracted",
         IN: "new, on exposures it was made of",
-        OFFICIAL: reference,
+        OFFICIAL: comparison.official_name,
+        AGAINST: f"{comparison.against_name}, perhaps in sample",
     }
 
 
@@ -84,6 +93,7 @@ def sentences(comparison: Comparison) -> list[str]:
         SCATTERED: "With their scattered light subtracted as well, as subtractBackgrounds.py does, "
         "they leave",
         OFFICIAL: f"On all of these exposures, {comparison.official_name} leaves",
+        AGAINST: f"{comparison.against_file}, perhaps made of some of these exposures, leaves",
     }
     return [
         f"{words} residuals of {comparison.scores[name].rms:.3f} % of the sky (RMS after "
@@ -105,23 +115,25 @@ def measures(score: Score) -> list[float]:
     return list(_measures(figures(score)).values())
 
 
-def scatter(scores: Mapping[str, Score]) -> dict[str, float]:
+def scatter(scores: Mapping[str, Score], than: str = OFFICIAL) -> dict[str, float]:
     """
-    How well the ratio of the new background to the reference is known, from parts of the fields.
+    How well the ratio of the new background to another is known, from parts of the fields.
 
     Parameters
     ----------
     scores : mapping
         As in `~wfssbkg.files.comparison_file.Comparison`.
+    than : str
+        The name of the other one's score.
 
     Returns
     -------
     dict
         Standard error of the ratio by measure, as in the verdict; those that are not known lack.
     """
-    if OUT not in scores or OFFICIAL not in scores:
+    if OUT not in scores or than not in scores:
         return {}
-    ratios = scores[OUT].parts / scores[OFFICIAL].parts
+    ratios = scores[OUT].parts / scores[than].parts
     if len(ratios) < 2:
         return {}
     errors = np.std(ratios, axis=0, ddof=1) / np.sqrt(len(ratios))
@@ -132,6 +144,7 @@ def verdict(
     known: Mapping[str, Mapping[str, float]],
     reference: str,
     errors: Mapping[str, float] | None = None,
+    than: str = OFFICIAL,
 ) -> Verdict:
     """
     Judge a background by the exposures it was made without, or else by those it was made of.
@@ -139,17 +152,19 @@ def verdict(
     Parameters
     ----------
     known : mapping
-        'in', 'out', 'official', as far as known, to their `figures`.
+        'in', 'out', and what is compared with, as far as known, to their `figures`.
     reference : str
-        Name of the reference file; '' if there is none.
+        What is compared with, in words; '' if there is none.
     errors : mapping, optional
         From `scatter`: a change of less than two of them is none.
+    than : str
+        The name of the score of what is compared with.
 
     Returns
     -------
     `Verdict`
     """
-    new, old = known.get(OUT) or known.get(IN), known.get(OFFICIAL)
+    new, old = known.get(OUT) or known.get(IN), known.get(than)
     if new and not old:
         return Verdict("not compared", "nothing to compare with")
     changes = {}

@@ -26,20 +26,23 @@ from wfssbkg.compare.residual import box_means
 from wfssbkg.detector import science_pixels
 from wfssbkg.files import exposure_table
 from wfssbkg.files.comparison_file import (
+    AGAINST,
     IN,
     MEAN_BOX,
     OFFICIAL,
     OUT,
     SCATTERED,
     Comparison,
+    Example,
     Picture,
 )
 
 _INK, _FAINT, _NOTHING = "#22262b", "#8a929b", "#d5d8dc"  # text, axes, pixels without a value
 # Of Okabe & Ito (2008), which the colour-blind can tell apart.
 _BLUE, _SKY, _VERMILION, _GREEN = "#0072b2", "#56b4e9", "#d55e00", "#009e73"
-_COLOURS = (_BLUE, _VERMILION, _GREEN, "#cc79a7", "#e69f00", _SKY)
-_OF_SCORE = {OUT: _BLUE, SCATTERED: _GREEN, IN: _SKY, OFFICIAL: _VERMILION}
+_PURPLE = "#cc79a7"
+_COLOURS = (_BLUE, _VERMILION, _GREEN, _PURPLE, "#e69f00", _SKY)
+_OF_SCORE = {OUT: _BLUE, SCATTERED: _GREEN, IN: _SKY, OFFICIAL: _VERMILION, AGAINST: _PURPLE}
 _MARKERS = "osD^vP"
 _DIVERGING = "RdBu_r"
 _STYLE = {
@@ -65,7 +68,7 @@ class Image:
 
 def plates(comparison: Comparison) -> dict[str, Image]:
     """
-    The pictures of a background, of its difference from the reference, and of its quality.
+    The pictures of a background, of its difference from others, and of its quality.
 
     Parameters
     ----------
@@ -74,25 +77,29 @@ def plates(comparison: Comparison) -> dict[str, Image]:
     Returns
     -------
     dict
-        background, uncertainty, coverage; as far as known difference, residual_new,
-        residual_reference, column and row.
+        background, uncertainty, coverage; as far as known difference, difference_against,
+        residual_new, residual_reference, residual_against, column and row.
     """
     made, name = comparison.background, comparison.folder.combination
     sky, err, number = (_science(image) for image in (made.sci, 100 * made.err, made.number))
     low, high = np.nanpercentile(sky, (1, 99))
     alt = f"Background of {name}: {low:.2f} to {high:.2f} times its level on 98 % of the pixels"
     found = {"background": _map(sky, (low, high), "sky, in units of its level", alt)}
-    if comparison.official is not None:
-        change = 100 * (sky - _science(comparison.official))
+    for place, other, words, label in (
+        ("difference", comparison.official, comparison.official_name, "reference"),
+        ("difference_against", comparison.against, comparison.against_name, "the other"),
+    ):
+        if other is None:
+            continue
+        change = 100 * (sky - _science(other))
         change -= np.nanmedian(change)
         means = box_means(change, MEAN_BOX)
         most = _nice(float(np.nanpercentile(np.abs(means), 98)))
-        label = "new minus reference, % of the sky"
         alt = (
-            f"New background minus {comparison.official_name}: "
+            f"New background minus {words}: "
             f"standard deviation {np.nanstd(means):.2f} per cent of the sky"
         )
-        found["difference"] = _deviations(change, most, label, alt)
+        found[place] = _deviations(change, most, f"new minus {label}, % of the sky", alt)
     found |= _residuals(comparison)
     limits, label = np.nanpercentile(err, (1, 99)), "uncertainty of a pixel, % of the sky"
     alt = f"Uncertainty of the background: median {np.nanmedian(err):.2f} per cent of the sky"
@@ -112,12 +119,16 @@ def plates(comparison: Comparison) -> dict[str, Image]:
 
 
 def _residuals(comparison: Comparison) -> dict[str, Image]:
-    """What the new background and the reference leave of the mean of exposures, on one scale."""
+    """What each of the backgrounds leaves of the mean of exposures, on one scale."""
     scores, shape = comparison.scores, comparison.background.sci.shape
     new = OUT if OUT in scores else IN
-    shown = {"residual_new": (new, "the new background"), "residual_reference": (OFFICIAL, "")}
+    shown = {
+        "residual_new": (new, "the new background"),
+        "residual_reference": (OFFICIAL, comparison.official_name),
+        "residual_against": (AGAINST, comparison.against_name),
+    }
     maps = {
-        place: (scores[name].mean, words or comparison.official_name)
+        place: (scores[name].mean, words)
         for place, (name, words) in shown.items()
         if name in scores and np.isfinite(scores[name].mean).any()
     }
@@ -126,22 +137,54 @@ def _residuals(comparison: Comparison) -> dict[str, Image]:
     most = _nice(max(float(np.nanpercentile(np.abs(mean), 98)) for mean, _ in maps.values()))
     found = {}
     for place, (mean, words) in maps.items():
-        image = np.full(shape, np.nan, dtype=np.float32)
-        whole = bins.repeated(mean, (MEAN_BOX, MEAN_BOX))[: shape[0], : shape[1]]
-        image[: whole.shape[0], : whole.shape[1]] = whole
         alt = (
             f"What {words} leaves of the mean of exposures: "
             f"standard deviation {np.nanstd(mean):.2f} per cent of the sky"
         )
-        found[place] = _deviations(_science(image), most, "residual, % of the sky", alt)
+        image = _enlarged(mean, shape)
+        found[place] = _deviations(image, most, "residual, % of the sky", alt)
     return found
+
+
+def _enlarged(means: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Means over boxes of `MEAN_BOX` px as an image of the frame; NaN where no light falls."""
+    image = np.full(shape, np.nan, dtype=np.float32)
+    whole = bins.repeated(means, (MEAN_BOX, MEAN_BOX))[: shape[0], : shape[1]]
+    image[: whole.shape[0], : whole.shape[1]] = whole
+    return _science(image)
+
+
+def before_and_after(example: Example, shape: tuple[int, int]) -> tuple[Image, Image]:
+    """
+    An exposure before and after the subtraction of the background, on one scale.
+
+    Parameters
+    ----------
+    example : `~wfssbkg.files.comparison_file.Example`
+    shape : (int, int)
+        Of the frame.
+
+    Returns
+    -------
+    before, after : `Image`
+    """
+    most = _nice(float(np.nanpercentile(np.abs(example.before), 95)))
+    images = []
+    for words, means, rms in (
+        ("before", example.before, example.rms_before),
+        ("after", example.after, example.rms_after),
+    ):
+        alt = f"Exposure {words} the subtraction: RMS {rms:.2f} per cent of the sky"
+        label = "difference from its level, % of the sky"
+        images.append(_deviations(_enlarged(means, shape), most, label, alt))
+    return tuple(images)
 
 
 def _profile(comparison: Comparison, kind: str, most: float) -> Image:
     """The profiles of columns or of rows, one below the other, between residuals of +-`most`."""
     shown = [
         (getattr(comparison.scores[name], f"{kind}_profile"), label, _OF_SCORE[name])
-        for name, label in labels(comparison.official_name).items()
+        for name, label in labels(comparison).items()
         if name in comparison.scores
     ]
     beyond = 0
@@ -150,7 +193,7 @@ def _profile(comparison: Comparison, kind: str, most: float) -> Image:
         for axes, (profile, label, colour) in zip(panels, shown, strict=True):
             axes.axhline(0, color=_FAINT, linewidth=0.8)
             axes.plot(profile, color=colour, linewidth=0.9)
-            axes.set_title(label, loc="left", fontsize=9)
+            axes.set_title(label, loc="left", fontsize=9, parse_math=False)  # a folder's name
             beyond += _mark_clipped(axes, profile, most, colour)
             axes.set(xlim=(0, len(profile)), ylim=(-most, most))
         panels[-1].set_xlabel(f"{kind}, px")

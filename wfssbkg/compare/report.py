@@ -22,7 +22,7 @@ from wfssbkg.compare.figures import PERCENTILES, Verdict, figures, labels, scatt
 from wfssbkg.config import Config
 from wfssbkg.detector import science_pixels
 from wfssbkg.files import exposure_table, flicker_noise, up_to_date
-from wfssbkg.files.comparison_file import MEAN_BOX, Comparison
+from wfssbkg.files.comparison_file import AGAINST, MEAN_BOX, Comparison
 from wfssbkg.files.temporary import replacing
 from wfssbkg.layout import Folder
 from wfssbkg.run import messages
@@ -114,6 +114,7 @@ def _section(comparison: Comparison, config: Config) -> dict[str, Any]:
     rows, science = accepted_first(background.inputs), science_pixels(background.sci.shape)
     rms = {name: picture.rms for name, picture in comparison.pictures.items()}
     rows["rms"] = [rms.get(name, np.nan) for name in rows["productFilename"]]
+    rows["residual"] = [_residual(comparison.folder, name) for name in rows["productFilename"]]
     rows["latitude"] = pictures.ecliptic_latitude(rows)
     rows["elongation"] = pictures.solar_elongation(rows)
     rows["date"] = [
@@ -127,6 +128,7 @@ def _section(comparison: Comparison, config: Config) -> dict[str, Any]:
     if background.pointings.max() < config.combine.minimum_pointings:
         # What it holds of its sources looks like a gain.
         judgement = Verdict("doubtful", "sources cannot be told from the sky in it")
+    against, errors = comparison.against_name, scatter(comparison.scores, AGAINST)
     return {
         "name": str(comparison.folder.combination),
         "files": _links(comparison.folder),
@@ -141,8 +143,17 @@ def _section(comparison: Comparison, config: Config) -> dict[str, Any]:
         "filled": 100 * np.mean(comparison.filled[science]),
         "reference": reference,
         "figures": known,
-        "labels": labels(reference),
+        "labels": labels(comparison),
         "verdict": judgement,
+        "against": {
+            "name": against,
+            "file": comparison.against_file,
+            "verdict": verdict(known, against, errors, AGAINST),
+        },
+        "examples": [
+            {"kind": kind, "example": x, "images": pictures.before_and_after(x, science.shape)}
+            for kind, x in comparison.examples.items()
+        ],
         "notes": comparison.notes,
         "plates": pictures.plates(comparison),
         "rows": rows,
@@ -158,10 +169,18 @@ def _links(folder: Folder) -> dict[str, tuple[str, str]]:
         "exposure table": folder.table,
         "this comparison": folder.comparison,
     }
-    return {
-        words: (path.name, quote(os.path.relpath(path, folder.output_directory)))
-        for words, path in files.items()
-    }
+    return {words: (path.name, _address(path, folder)) for words, path in files.items()}
+
+
+def _address(path: Path, folder: Folder) -> str:
+    """The address of a file beside the report."""
+    return quote(os.path.relpath(path, folder.output_directory))
+
+
+def _residual(folder: Folder, name: str) -> str:
+    """The address of an exposure minus its sky; '' if it is not there."""
+    path = folder.residual(name)
+    return _address(path, folder) if path.exists() else ""
 
 
 def _sheet(comparison: Comparison, side: int, most: int) -> dict[str, Any]:

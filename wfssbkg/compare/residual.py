@@ -1,6 +1,7 @@
 """What is left of an image of the sky when a background is subtracted from it."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import bottleneck as bn
 import numpy as np
@@ -13,13 +14,36 @@ from wfssbkg.files.comparison_file import Score
 from wfssbkg.smoothing import gaussian_mean
 
 
+class Left(NamedTuple):
+    """What a background leaves of an image.
+
+    Attributes
+    ----------
+    percent : (ny, nx) float32 array
+        Everywhere, per cent of the sky. The median of what counts is 0.
+    level : float
+        Of the sky, in units of the image; NaN if the background does not fit.
+    offset : float
+        The median that was subtracted, per cent of the sky.
+    """
+
+    percent: np.ndarray
+    level: float
+    offset: float
+
+    @property
+    def rate(self) -> np.ndarray:
+        """The image minus its sky, in units of the image, (ny, nx) float32."""
+        return np.float32(self.level / 100) * (self.percent + np.float32(self.offset))
+
+
 def scores_of(
     value: np.ndarray,
     noise: np.ndarray,
     counts: np.ndarray,
     models: Mapping[str, Model],
     config: Config,
-) -> tuple[dict[str, Score], dict[str, np.ndarray]]:
+) -> tuple[dict[str, Score], dict[str, Left]]:
     """
     Subtract backgrounds from an image of the sky, each fitted to it, and measure what is left.
 
@@ -40,8 +64,8 @@ def scores_of(
     -------
     scores : dict
         By the background's name. NaN if it does not fit.
-    left : dict of (ny, nx) float32 arrays
-        What each leaves, everywhere; per cent of the sky. The median of what counts is 0.
+    left : dict of `Left`
+        What each leaves.
     """
     counts = counts & (noise > 0) & np.isfinite(value)
     counts &= np.all([model.background != 0 for model in models.values()], axis=0)
@@ -55,8 +79,9 @@ def scores_of(
             level, image = np.nan, model.background
         left = np.float32(100 / level) * (value - image)
         # Light of sources too faint to find, which is everywhere, is no fault of a background.
-        left -= bn.nanmedian(np.where(counts, left, np.nan))
-        everywhere[name] = left
+        offset = float(bn.nanmedian(np.where(counts, left, np.nan)))
+        left -= np.float32(offset)
+        everywhere[name] = Left(left, level, offset)
         left = np.where(counts, left, np.nan)
         score = Score(root_mean_square(smoothed(left, config.compare)), *profiles(left))
         scores[name] = score

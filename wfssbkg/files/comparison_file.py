@@ -19,9 +19,11 @@ SCRIPT = "compareBackgrounds.py"
 MEAN_BOX = 8  # px
 
 # On which exposures a background is scored: those it was made of, those it was made without; the
-# latter with scattered light, which is found without them as well; and the background of the
-# reference file in CRDS.
-IN, OUT, SCATTERED, OFFICIAL = "in", "out", "scattered", "official"
+# latter with scattered light, which is found without them as well; the background of the reference
+# file in CRDS; and that of `compare.against`.
+IN, OUT, SCATTERED, OFFICIAL, AGAINST = "in", "out", "scattered", "official", "against"
+
+TYPICAL, WORST = "typical", "worst"  # the exposures that are shown before and after
 
 
 @dataclass
@@ -80,8 +82,33 @@ class Picture:
 
 
 @dataclass
+class Example:
+    """An exposure before and after the subtraction of the background.
+
+    Attributes
+    ----------
+    exposure : str
+        Name of the rate file.
+    before, after : (rows, columns) float32 arrays
+        Its difference from a constant, and from the fitted background, in boxes of `MEAN_BOX` px:
+        means of the pixels that count, per cent of the sky; NaN where none does.
+    rms_before, rms_after : float
+        RMS of both after smoothing, per cent of the sky.
+    scored : str
+        As in `Picture`.
+    """
+
+    exposure: str
+    before: np.ndarray
+    after: np.ndarray
+    rms_before: float
+    rms_after: float
+    scored: str
+
+
+@dataclass
 class Comparison:
-    """A finished background beside the reference file in CRDS.
+    """A finished background beside the reference file in CRDS, and one of the user's choice.
 
     Attributes
     ----------
@@ -97,11 +124,22 @@ class Comparison:
     scores : dict
         'in' and 'out', the new background on exposures it was made from, and on those it was not;
         'scattered', as 'out', with the scattered light of each exposure subtracted as well;
-        'official', the reference file (of direct images, a constant). Some may be missing.
+        'official', the reference file (of direct images, a constant); 'against', that of
+        `compare.against`. Some may be missing.
     pictures : dict
         Name of the rate file to `Picture`; of all exposures that are masked, rejected ones too.
     notes : list of str
         What could not be computed, and why.
+    against : (ny, nx) float32 array or None
+        The background of `compare.against` on the same scale, flat field out; None if there is
+        none.
+    against_file : str
+        Its path; '' if there is none.
+    examples : dict
+        'typical' and 'worst' to `Example`: of the scored exposures that of median RMS, and that of
+        the largest. Some may be missing.
+    against_dark : float
+        What the dark left, DN/s, as it tells; needed only until exposures are scored.
     """
 
     folder: Folder
@@ -112,6 +150,15 @@ class Comparison:
     scores: dict[str, Score] = field(default_factory=dict)
     pictures: dict[str, Picture] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    against: np.ndarray | None = None
+    against_file: str = ""
+    examples: dict[str, Example] = field(default_factory=dict)
+    against_dark: float = 0.0
+
+    @property
+    def against_name(self) -> str:
+        """What the background of `compare.against` is called: by its folder."""
+        return Path(self.against_file).parent.name
 
 
 def write(comparison: Comparison, *, settings: Mapping[str, Any]) -> None:
@@ -128,12 +175,15 @@ def write(comparison: Comparison, *, settings: Mapping[str, Any]) -> None:
     primary.header["OFFICIAL"] = (comparison.official_name, "what the background is compared with")
     primary.header["WFSSBKG"] = (__version__, "version of WFSSBackgrounds")
     hdus = [primary, fits_file.settings_hdu(settings)]
-    if comparison.official is not None:
-        hdus.append(fits.ImageHDU(comparison.official, name="OFFICIAL"))
+    # As JSON, since the text of a FITS header or table is ASCII.
+    primary.header["AGAINST"] = (json.dumps(comparison.against_file), "file")
+    for name, image in (("OFFICIAL", comparison.official), ("AGAINST", comparison.against)):
+        if image is not None:
+            hdus.append(fits.ImageHDU(image, name=name))
     for name, rows in (
         ("SCORES", [{"name": key} | vars(x) for key, x in comparison.scores.items()]),
         ("PICTURES", [{"name": key} | vars(x) for key, x in comparison.pictures.items()]),
-        # As JSON, since the text of a FITS table is ASCII.
+        ("EXAMPLES", [{"name": key} | vars(x) for key, x in comparison.examples.items()]),
         ("NOTES", [{"note": json.dumps(note)} for note in comparison.notes]),
     ):
         hdus.append(fits.BinTableHDU(Table(rows=rows) if rows else None, name=name))
@@ -160,6 +210,12 @@ def read(folder: Folder) -> Comparison:
             {row.pop("name"): Score(**row) for row in _rows(hdus["SCORES"])},
             {row.pop("name"): Picture(**row) for row in _rows(hdus["PICTURES"])},
             [json.loads(row["note"]) for row in _rows(hdus["NOTES"])],
+            hdus["AGAINST"].data if "AGAINST" in hdus else None,
+            json.loads(hdus[0].header.get("AGAINST", '""')),  # which files of before lack
+            {
+                row.pop("name"): Example(**row)
+                for row in (_rows(hdus["EXAMPLES"]) if "EXAMPLES" in hdus else ())
+            },
         )
 
 

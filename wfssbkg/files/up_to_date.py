@@ -45,6 +45,8 @@ def bearing(
     no_pixels = {"finalize.author", other_kind}
     if settings.mask.flicker_noise == flicker_noise.UNCLEANED:
         no_pixels.add("mask.cleaning")
+    if not settings.compare.write_residuals:  # those that are there do no harm
+        no_pixels.add("compare.write_residuals")
     wanted = {name: getattr(settings, name).model_dump(mode="json") for name in sections}
     return {key: value for key, value in config.flat(wanted).items() if key not in no_pixels}
 

@@ -120,12 +120,15 @@ def all_settings(config: Config) -> dict[str, Any]:
     """
     All settings, section.key to value, without the folders of whoever made the file.
 
-    Of a folder in `query.source` the name is left.
+    Of folders in `query.source` and `compare.against` the name is left.
     """
     settings = flat(config.model_dump(mode="json"))
     del settings["working_directory"], settings["output_directory"]
     names = [Path(source).name for source in config.query.sources]
-    return settings | {"query.source": names if len(names) > 1 else names[0]}
+    settings["query.source"] = names if len(names) > 1 else names[0]
+    if config.compare.against:
+        settings["compare.against"] = config.compare.against.name
+    return settings
 
 
 def _accepted(inputs: Table) -> Table:

@@ -1,6 +1,6 @@
-"""The background that is subtracted from an exposure: ours, or anyone's."""
+"""What is subtracted from an exposure: does it fit, and which part of it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,77 +8,11 @@ from astropy.io import fits
 
 from wfssbkg import pipeline
 from wfssbkg.combine.sky import Model
-from wfssbkg.detector import science_pixels
 from wfssbkg.errors import StepError
-from wfssbkg.files import fits_file, flicker_noise, rate
+from wfssbkg.files import any_background, flicker_noise, rate
+from wfssbkg.files.any_background import Background
 from wfssbkg.files.combined_background import Components
 from wfssbkg.layout import Combination
-
-# Flags of a reference file of CRDS where it holds no background (JWST documentation, DQ flags).
-_DO_NOT_USE = 1
-
-
-@dataclass
-class Background:
-    """A background of the whole frame.
-
-    Attributes
-    ----------
-    path : `~pathlib.Path`
-    header : `~astropy.io.fits.Header`
-        The primary one.
-    image : (ny, nx) float32 array
-        0 where it is not known.
-    flat_is_out : bool
-        Whether the flat field is divided out.
-    components : `~wfssbkg.files.combined_background.Components`
-    """
-
-    path: Path
-    header: fits.Header
-    image: np.ndarray
-    flat_is_out: bool
-    components: Components
-
-    @property
-    def dark(self) -> float:
-        """What the subtraction of the dark left in the archive's exposures, DN/s."""
-        return float(self.header.get("DARKRES", 0.0))
-
-
-def read(path: Path) -> Background:
-    """
-    Read a background: a finished one, one of the Zenodo record, or a reference file of CRDS.
-
-    Parameters
-    ----------
-    path : `~pathlib.Path`
-
-    Raises
-    ------
-    StepError
-        If there is none, or it is no background.
-    """
-    with fits_file.product(path, "finalizeBackgrounds.py") as hdus:
-        images = [hdu for hdu in hdus if hdu.is_image and hdu.data is not None]
-        named = [hdu for hdu in images if hdu.name == "SCI"] or images
-        if not named or named[0].data.ndim != 2:
-            raise StepError("it has no image")
-        header = hdus[0].header.copy()
-        image = np.array(named[0].data, dtype=np.float32)
-        unknown = ~np.isfinite(image) | ~science_pixels(image.shape)
-        # FIXFLAT is grizli's keyword, and ours. Reference files of CRDS have the flat field in, and
-        # tell their type; those made for grizli have it out.
-        flat_is_out = bool(header.get("FIXFLAT", "REFTYPE" not in header))
-        if "FIXFLAT" not in header and "DQ" in hdus and hdus["DQ"].shape == image.shape:
-            unknown |= hdus["DQ"].data & _DO_NOT_USE > 0
-        image[unknown] = 0
-        positive = image[image > 0]
-        if not positive.size:
-            raise StepError("no pixel of it is above 0")
-        return Background(
-            path, header, image / np.median(positive), flat_is_out, Components.of(hdus)
-        )
 
 
 def check_fits(background: Background, header: fits.Header, combination: Combination) -> str:
@@ -87,7 +21,7 @@ def check_fits(background: Background, header: fits.Header, combination: Combina
 
     Parameters
     ----------
-    background : `Background`
+    background : `~wfssbkg.files.any_background.Background`
     header : `~astropy.io.fits.Header`
         Primary header of the exposure.
     combination : `~wfssbkg.layout.Combination`
@@ -104,10 +38,7 @@ def check_fits(background: Background, header: fits.Header, combination: Combina
         If it is of another kind.
     """
     told, name = background.header, background.path.name
-    for key, wanted in (("FILTER", combination.grating), ("PUPIL", combination.filter)):
-        found = str(told.get(key, wanted)).strip().upper()
-        if found != wanted:
-            raise StepError(f"the background {name} has {key} {found}, the exposure {wanted}")
+    any_background.check_combination(background, combination)
     cleaned = rate.is_complete(header, "S_CLNFNS")
     if "S_CLNFNS" in told and rate.is_complete(told, "S_CLNFNS") != cleaned:
         kinds = ("not cleaned of 1/f noise", "cleaned of 1/f noise")
@@ -129,7 +60,7 @@ def model(
 
     Parameters
     ----------
-    background : `Background`
+    background : `~wfssbkg.files.any_background.Background`
     exposure : `~pathlib.Path`
         The rate file.
     header : `~astropy.io.fits.Header`

@@ -12,7 +12,13 @@ from wfssbkg.combine import sky, stripes
 from wfssbkg.combine.sky import Sky
 from wfssbkg.config import Config, Filter, Grating
 from wfssbkg.errors import StepError, printable
-from wfssbkg.files import masked_exposure, rate, rate_header, subtracted_exposure
+from wfssbkg.files import (
+    any_background,
+    masked_exposure,
+    rate,
+    rate_header,
+    subtracted_exposure,
+)
 from wfssbkg.layout import Combination
 from wfssbkg.mask.exposure import noise_and_masks
 from wfssbkg.subtract import background, picture
@@ -87,7 +93,7 @@ def subtract(job: Job, config: Config, noted: Mapping[str, Any]) -> dict[str, An
     """
     stamp = subtracted_exposure.stamp(job.rate, job.background, noted)
     combination = combination_of(job.rate)
-    found = background.read(job.background)
+    found = any_background.read(job.background)
     settings, context = config.subtract, config.mask.crds_context
     exposure = pipeline.flat_field(
         job.rate, context=context, combination=combination, full_frame=False
