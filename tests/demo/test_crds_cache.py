@@ -8,8 +8,9 @@ import pytest
 from astropy.io import fits
 from stdatamodels.jwst import datamodels
 
-from demo import archive, crds_cache, detector, optics
+from demo import archive, crds_cache, detector, optics, score
 from tests.script_server import python, without_crds
+from wfssbkg.files import any_background
 
 NPIX = 128
 COMBINATIONS = (("GR150C", "F115W"), ("GR150R", "F200W"))
@@ -139,3 +140,20 @@ def test_cache_is_kept_until_something_changes(tmp_path):
     assert {f: f.stat().st_mtime_ns for f in files} == before
     crds_cache.build_cache(tmp_path, NPIX, COMBINATIONS)
     assert len(list((folder / "references/jwst/niriss").iterdir())) == 6
+
+
+def test_the_background_of_2025_is_one_per_cent_from_the_truth(tmp_path):
+    path = tmp_path / "like-2025" / "nis-f115w-gr150c_skyflat.fits"
+    crds_cache.write_background_of_2025(path, "GR150C", "F115W", 256)
+    found = any_background.read(path)
+    assert found.flat_is_out
+    truth = optics.sky_background("GR150C", "F115W", 256)
+    good = found.image != 0
+    error = score.relative_error(found.image, truth, good)
+    assert score.rms(error) == pytest.approx(0.01, rel=0.1)
+    official = crds_cache.official_background("GR150C", "F115W", 256)
+    official /= detector.true_flat(256, "F115W")
+    assert score.rms(score.relative_error(official, truth, good)) > 0.012
+    written = path.stat().st_mtime_ns
+    crds_cache.write_background_of_2025(path, "GR150C", "F115W", 256)
+    assert path.stat().st_mtime_ns == written
