@@ -212,6 +212,8 @@ class Handler(BaseHTTPRequestHandler):
                 self._send(b"", status=302, headers={"Location": self.server.elsewhere + self.path})
             case ["api", "v0.1", "Download", "file"]:
                 self._product(parameters.get("uri", ""))
+            case ["api", "v0.1", "path_lookup"]:
+                self._paths([value for name, value in parse_qsl(address.query) if name == "uri"])
             case ["tap-server", "tap", "sync"]:
                 self._result(query, limit=SYNC_LIMIT)
             case ["tap-server", "tap", "async"] if self.command == "POST":
@@ -307,6 +309,17 @@ class Handler(BaseHTTPRequestHandler):
         begin, end = int(asked[1]), min(int(asked[2] or len(content)) + 1, len(content))
         headers["Content-Range"] = f"bytes {begin}-{end - 1}/{len(content)}"
         self._send(content[begin:end], status=206, headers=headers)
+
+    def _paths(self, uris: list[str]) -> None:
+        """Tell where products are in the public bucket in the cloud."""
+        self._note("paths")
+        paths = {}
+        for uri in uris:
+            name = uri.removeprefix(PRODUCT)
+            known = any(row.get("filename") == name for row in self.server.catalog("exposures"))
+            path = f"/jwst/public/{name[:7]}/{name[:13]}/{name}" if known else None
+            paths[uri] = {"status_code": 200 if known else 404, "path": path}
+        self._send_json(paths)
 
     # ---- Gaia
 

@@ -115,6 +115,7 @@ class Query(_Section):
     star_radius: _number(0, 60, "arcmin", above=True)
     mast_url: _Address
     gaia_url: _Address
+    cloud: _Switch
     keep_rates: _Switch
     connections: _whole(1, 32)
     attempts: _whole(1, 20)

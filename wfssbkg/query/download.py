@@ -4,7 +4,8 @@ import errno
 import hashlib
 import shutil
 import threading
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import closing
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from wfssbkg.errors import StepError
 from wfssbkg.files import exposure_table, rate, rate_header, temporary, up_to_date
 from wfssbkg.files.exposure_table import ACCEPTED, EXCLUDED, FAILED, REJECTED
 from wfssbkg.layout import Folder
-from wfssbkg.query import access, network
+from wfssbkg.query import access, cloud, network
 from wfssbkg.run import messages
 
 _PATH = "/api/v0.1/Download/file"  # of MAST's downloads, below query.mast_url
@@ -90,7 +91,7 @@ def download(
         `wfssbkg.query.selection.with_earlier_results`.
     folder : `~wfssbkg.layout.Folder`
     query : `~wfssbkg.config.Query`
-        With `mast_url`, `connections`, `attempts`, `timeout` and `keep_rates`.
+        With `mast_url`, `cloud`, `connections`, `attempts`, `timeout` and `keep_rates`.
     overwrite : bool
         Download what is there as well.
     mask_settings : mapping, optional
@@ -242,18 +243,31 @@ def _download_all(files: Sequence[Wanted], folder: Folder, query: Query) -> dict
     received = {file.name: 0 for file in files}  # bytes so far
     stop = threading.Event()
     url, token = query.mast_url.rstrip("/") + _PATH, access.token()
+    bucket = cloud.client(query) if query.cloud else None
+    keys = _keys(files, query) if query.cloud else {}
+    in_bucket = set()
+
+    def blocks(file: Wanted, session: network.Session, key: str | None) -> Iterator[bytes]:
+        """What a file consists of, from the bucket or from MAST."""
+        if key:
+            yield from cloud.blocks(bucket, key, _BLOCK)
+            return
+        with session.get(url, params={"uri": file.uri}, stream=True) as response:
+            yield from response.iter_content(_BLOCK)
 
     def fetch(file: Wanted, session: network.Session) -> int:
         """Download one file; returns its size in bytes."""
         size, digest = 0, hashlib.md5(usedforsecurity=False)
+        # What is wrong with a file in the bucket is not asked: the next try is at MAST.
+        key = keys.pop(file.uri, None)
         with (
             temporary.replacing(folder.rate(file.name)) as path,
-            session.get(url, params={"uri": file.uri}, stream=True) as response,
+            closing(blocks(file, session, key)) as received_blocks,
         ):
             if stop.is_set():  # do not open a file that nobody would remove
                 raise StepError("stopped")
             with path.open("wb") as opened:
-                for block in response.iter_content(_BLOCK):
+                for block in received_blocks:
                     if stop.is_set():
                         raise StepError("stopped")
                     size += opened.write(block)
@@ -264,6 +278,8 @@ def _download_all(files: Sequence[Wanted], folder: Folder, query: Query) -> dict
                 raise StepError(
                     f"its MD5 is {digest.hexdigest()}, not {file.checksum} as the archive says"
                 )
+        if key:
+            in_bucket.add(file.name)
         return size
 
     def attempt(file: Wanted) -> None:
@@ -292,7 +308,24 @@ def _download_all(files: Sequence[Wanted], folder: Folder, query: Query) -> dict
             stop.set()
             running.wait(0.2)  # for a thread that is just opening its file
             temporary.remove_unfinished(folder.path)
+    if query.cloud:
+        messages.say(
+            f"{len(in_bucket)} of {len(files)} files are from the public bucket in the cloud, the "
+            "others from MAST"
+        )
     return outcomes
+
+
+def _keys(files: Sequence[Wanted], query: Query) -> dict[str, str]:
+    """Where files are in the bucket, by their URI; nowhere, with a warning, if MAST cannot tell."""
+    try:
+        return cloud.keys([file.uri for file in files], query)
+    except StepError as error:
+        messages.warn(
+            f"WARNING: MAST does not tell where files are in the cloud ({error}): they are "
+            "downloaded from MAST (query.cloud)"
+        )
+        return {}
 
 
 def _is_denied(outcome: StepError) -> bool:
