@@ -87,7 +87,7 @@ def test_what_is_missing_or_damaged_there_comes_from_mast(bucket, tiny, tmp_path
     fill(bucket, tiny, NAMES[:2])
     content = (tiny.folder / NAMES[1]).read_bytes()[:-3000]
     bucket.put_object(Key=key(NAMES[1]), Body=content, ACL="public-read")
-    done, folder, _ = fetch(tiny, tmp_path)
+    done, folder, _ = fetch(tiny, tmp_path, attempts=1)
     assert (done.downloaded, done.failed) == (3, 0)
     check_same(folder, tiny)
     assert tiny.server.counts["download"] == 2

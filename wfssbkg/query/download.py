@@ -258,16 +258,16 @@ def _download_all(files: Sequence[Wanted], folder: Folder, query: Query) -> dict
     def fetch(file: Wanted, session: network.Session) -> int:
         """Download one file; returns its size in bytes."""
         size, digest = 0, hashlib.md5(usedforsecurity=False)
-        # What is wrong with a file in the bucket is not asked: the next try is at MAST.
+        # Whatever is wrong with a file in the bucket, the next try is at MAST.
         key = keys.pop(file.uri, None)
         with (
             temporary.replacing(folder.rate(file.name)) as path,
-            closing(blocks(file, session, key)) as received_blocks,
+            closing(blocks(file, session, key)) as content,
         ):
             if stop.is_set():  # do not open a file that nobody would remove
                 raise StepError("stopped")
             with path.open("wb") as opened:
-                for block in received_blocks:
+                for block in content:
                     if stop.is_set():
                         raise StepError("stopped")
                     size += opened.write(block)
@@ -285,9 +285,13 @@ def _download_all(files: Sequence[Wanted], folder: Folder, query: Query) -> dict
     def attempt(file: Wanted) -> None:
         try:
             _give_up_if_hopeless(list(outcomes.values()), query)
+            # A try at the bucket is not one at MAST.
+            tries = query.attempts + (file.uri in keys)
             with network.Session(url, query.timeout, token=token) as session:
                 outcomes[file.name] = network.with_retries(
-                    lambda: fetch(file, session), query, pause=stop.wait
+                    lambda: fetch(file, session),
+                    query.model_copy(update={"attempts": tries}),
+                    pause=stop.wait,
                 )
         except StepError as error:
             outcomes[file.name], received[file.name] = error, 0
