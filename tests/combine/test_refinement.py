@@ -34,7 +34,7 @@ def rejected(outcomes, **changes):
 @pytest.mark.parametrize("noise", [0.01, 0.02, 0.04])
 def test_too_many_sources_show_at_any_depth(noise):
     clean = [outcome(f"clean {k}", noise=0.01 * (1 + k % 4)) for k in range(12)]
-    crowded = outcome("crowded", noise=noise, crowding=2.0)
+    crowded = outcome("crowded", noise=noise, crowding=3.0)
     assert list(rejected([*clean, crowded])) == ["crowded"]
 
 
@@ -59,11 +59,11 @@ def test_deeper_exposures_are_not_taken_for_crowded():
 def test_reasons_say_what_was_found_and_what_is_allowed():
     outcomes = [outcome(f"clean {k}", noise=0.02) for k in range(9)]
     outcomes += [
-        outcome("crowded", noise=0.02, crowding=2),
+        outcome("crowded", noise=0.02, crowding=3),
         outcome("unlike", noise=0.02, structure=0.25),
     ]
     reasons = rejected(outcomes, tolerated_structure=0.001)
-    assert "2.0 times the median" in reasons["crowded"]
+    assert "3.0 times the median" in reasons["crowded"]
     assert "combine.maximum_crowding" in reasons["crowded"]
     assert "1.00% of the sky" in reasons["unlike"] and "more than 0.80%" in reasons["unlike"]
     assert "(combine.maximum_structure)" in reasons["unlike"]
