@@ -1,10 +1,10 @@
 """The scripts on a Dask cluster: a scheduler and two workers, started as a user starts them."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -57,14 +57,16 @@ def start(folder, *command):
 def dask(tmp_path_factory):
     """A cluster with two workers."""
     folder = tmp_path_factory.mktemp("dask")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"tcp://127.0.0.1:{port}"
-    host = ("--host", "127.0.0.1")
-    scheduler = start(folder, "scheduler", *host, "--port", str(port), "--no-dashboard")
-    cluster = Cluster(folder, address, [])
+    told = folder / "scheduler.json"
+    # A port of its own choice: one that was found free may be taken by the time it begins.
+    where = ("--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(told))
+    scheduler = start(folder, "scheduler", *where, "--no-dashboard")
+    cluster = Cluster(folder, "", [])
     try:
+        while not (told.exists() and told.read_text().endswith("}")):
+            assert scheduler.poll() is None, (folder / "log.txt").read_text()
+            time.sleep(0.05)
+        cluster.address = json.loads(told.read_text())["address"]
         cluster.fill()
         yield cluster
     finally:

@@ -100,6 +100,7 @@ def test_no_more_workers_than_the_memory_holds(number, memory_gb, need_gb, expec
 
 
 SCRIPT = """
+import contextlib
 import os
 import time
 from wfssbkg.config import Compute
@@ -113,7 +114,10 @@ def wait(number):
 if __name__ == "__main__":
     workers = Workers(Compute(workers=2, memory_gb=4, scheduler="processes"), need_gb=0.5)
     jobs = [(1,), (2,), (3,)]
-    command_line.run(lambda: list(workers.run(wait, jobs, description="x")))
+    def main():
+        with contextlib.closing(workers):  # as the scripts do
+            list(workers.run(wait, jobs, description="x"))
+    command_line.run(main)
 """
 
 
@@ -131,7 +135,8 @@ def test_no_process_outlives_its_parent(tmp_path, how):
         # In the background of a shell, tests inherit that Ctrl-C is ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    assert process.stdout.readline() == "begun\n"
+    for _ in range(2):  # both workers; one that only starts would print Python's own traceback
+        assert process.stdout.readline() == "begun\n"
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 2
     if how == signal.SIGINT:  # a terminal sends it to all of them
