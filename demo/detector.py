@@ -20,8 +20,12 @@ FULL_WELL = 45000.0  # DN
 GROUP_TIME = {"NIS": 42.947, "NISRAPID": 10.737}  # s, full frame (JDox)
 AMPLIFIERS = 4
 FLAT_ERROR = 0.002  # relative error of the reference flat per pixel
-STRIPE_RMS = 0.0025  # DN/s after STRIPE_TIME: about 0.5 % of a typical sky
-STRIPE_TIME = 800.0  # s
+# 1/f noise as the noise model of the NIRISS team and the pipeline's correction with reference
+# pixels leave it: `python -m benchmarks.flicker_noise`.
+STRIPE_RMS = 0.0016  # DN/s, of columns after STRIPE_TIME
+STRIPE_TIME = 773.0  # s, 72 frames
+STRIPE_POWER = -1.5  # of the exposure time
+STRIPE_DRIFT = 0.77  # of the standard deviation of columns
 COSMIC_RAYS = 1.1e-5  # hits per pixel and second
 
 
@@ -173,26 +177,31 @@ def stripes(
     ndarray, float32, shape (npix, npix)
         DN/s.
     """
-    rms = STRIPE_RMS * STRIPE_TIME / exposure_time
+    rms = STRIPE_RMS * (exposure_time / STRIPE_TIME) ** STRIPE_POWER
     (of_all,) = rng.spawn(1)  # so that what else is drawn does not depend on the share
-    own = np.stack([_amplifier_stripes(rng, npix) for _ in range(AMPLIFIERS)])
-    common = _amplifier_stripes(of_all, npix) if common_noise else 0.0
+    own = np.stack([_amplifier_stripes(rng, npix, offset=0.6) for _ in range(AMPLIFIERS)])
+    # What the amplifiers share, the reference pixels beside the columns show as well. Their running
+    # median over 11 columns takes away what varies more slowly (`refpix` of the pipeline).
+    common = _amplifier_stripes(of_all, npix, offset=0.1, slowest=1 / 11) if common_noise else 0.0
     image = np.sqrt(1 - common_noise) * own + np.sqrt(common_noise) * common
     return (rms * image).astype(np.float32).reshape(npix, npix)
 
 
-def _amplifier_stripes(rng: np.random.Generator, npix: int) -> np.ndarray:
-    """1/f noise of one amplifier: columns with a standard deviation of 1, and an offset."""
+def _amplifier_stripes(
+    rng: np.random.Generator, npix: int, *, offset: float, slowest: float = 0.0
+) -> np.ndarray:
+    """1/f noise of one amplifier: columns with a standard deviation of 1, and an offset.
+
+    Below the frequency `slowest`, in columns^-1, the noise is white.
+    """
     height = npix // AMPLIFIERS
-    frequency = np.fft.rfftfreq(npix)
-    frequency[0] = frequency[1]
-    noise = np.fft.rfft(rng.standard_normal((2, npix))) / np.sqrt(frequency)
-    columns, slope = np.fft.irfft(noise, npix).astype(np.float32)
+    frequency = np.maximum(np.fft.rfftfreq(npix), max(slowest, 1 / npix))
+    noise, drift = rng.standard_normal((2, npix)).astype(np.float32)
+    columns = np.fft.irfft(np.fft.rfft(noise) / np.sqrt(frequency), npix).astype(np.float32)
     columns = (columns - columns.mean()) / columns.std()
-    # While a column is read, the offset drifts a little.
-    drift = 0.25 * slope / slope.std()
+    # While a column is read the offset drifts, in each column anew.
     along = np.linspace(-1, 1, height, dtype=np.float32)[:, np.newaxis]
-    return columns + drift * along + np.float32(0.5 * rng.standard_normal())
+    return columns + STRIPE_DRIFT * drift * along + np.float32(offset * rng.standard_normal())
 
 
 def pixel_noise(level: float, exposure_time: float) -> float:

@@ -51,20 +51,19 @@ def test_stripes_are_common_to_an_amplifiers_columns(empty_sky):
     truth, rate = empty_sky
     residual = np.where(rate.dq == 0, rate.sci - truth, np.nan)[:, 8:-8]
     height = NPIX // 4
-    halves = [
-        np.nanmedian(residual[8 : height // 2], 0),
-        np.nanmedian(residual[height // 2 : height], 0),
-    ]
-    # The correlation is not 1: the photon noise of 60 rows is as large as the stripes.
-    assert np.corrcoef(halves)[0, 1] > 0.2
+    halves = np.nanmedian(residual.reshape(8, height // 2, -1), 1)
+    found = [np.corrcoef(pair)[0, 1] for pair in halves.reshape(4, 2, -1)]
+    # The correlation is not 1: the photon noise of 64 rows is larger than the stripes.
+    assert np.mean(found) > 0.1
     stripes = detector.stripes(np.random.default_rng(2), NPIX, 900.0)
-    assert np.corrcoef(stripes[2], stripes[height - 2])[0, 1] > 0.7
-    assert abs(np.corrcoef(stripes[2], stripes[height + 2])[0, 1]) < 0.5
+    quarter = height // 4  # a drift within the columns makes the first and the last rows differ
+    assert np.corrcoef(stripes[quarter], stripes[3 * quarter])[0, 1] > 0.6
+    assert abs(np.corrcoef(stripes[quarter], stripes[height + quarter])[0, 1]) < 0.5
 
 
 def test_stripe_strength_falls_with_time():
     short, long = (detector.stripes(np.random.default_rng(1), 2048, time) for time in (400, 1600))
-    assert short.std() == pytest.approx(4 * long.std(), rel=0.01)
+    assert short.std() == pytest.approx(8 * long.std(), rel=0.01)
     columns = detector.stripes(np.random.default_rng(1), 2048, detector.STRIPE_TIME)[256]
     assert columns.std() == pytest.approx(detector.STRIPE_RMS, rel=0.15)
     assert np.corrcoef(columns[1:], columns[:-1])[0, 1] > 0.2
