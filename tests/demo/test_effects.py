@@ -164,8 +164,9 @@ def test_row_jumps_are_offsets_of_whole_rows(plain, plain_rate):
 @pytest.mark.parametrize("share", [0, 0.5, 0.9])
 def test_common_noise_is_shared_by_amplifiers_and_keeps_its_variance(share):
     images = [
-        detector.stripes(np.random.default_rng(k), 1024, detector.STRIPE_TIME, share)
-        .reshape(4, 256, 1024)
+        detector.stripes(np.random.default_rng(k), 1024, detector.STRIPE_TIME, share).reshape(
+            4, 256, 1024
+        )
         for k in range(4)
     ]
     middle = np.concatenate([image[:, 128] for image in images], axis=1)
