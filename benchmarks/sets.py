@@ -35,9 +35,8 @@ SETS = {
     "D": Set(("CLEAR-F115W",), 2, 4),
     **ALONE,
 }
-# Never used for development, but for 9403, with which the limit of crowding was chosen: take
-# another one when these are measured again.
-HELD_OUT = {"GR150C-F115W": (9301, 9302), "GR150R-F200W": (9403, 9404), "CLEAR-F115W": (9505, 9506)}
+# Never used for development. Not 9403: with it the limit of crowding was chosen.
+HELD_OUT = {"GR150C-F115W": (9301, 9302), "GR150R-F200W": (9404, 9405), "CLEAR-F115W": (9505, 9506)}
 NUMBERS = (4, 8, 16, 24, 48)  # exposures of sets N and N-hard
 
 

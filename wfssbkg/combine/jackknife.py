@@ -30,8 +30,9 @@ def systematic_error(workers: Workers, settings: Combine, members: list[Exposure
     Notes
     -----
     The fields are shared out among n parts. The error of the background is sqrt(n - 1) times the
-    deviation of a background without one part from their mean (Tukey's jackknife). The mean of
-    the parts counts: a field that has light which no other has deviates much more.
+    deviation of a background without one part from their mean (Tukey's jackknife). The median of
+    the parts counts: without a field that lacks light which most others have, or is the deepest, a
+    background deviates several times more, and its error is not that of the others.
     """
     groups = fields.units([exposure.pointing for exposure in members])
     information = np.array([(exposure.level / exposure.noise) ** 2 for exposure in members])
@@ -54,7 +55,7 @@ def systematic_error(workers: Workers, settings: Combine, members: list[Exposure
     deviation = np.sqrt(len(parts) - 1) * (sci - sci.mean(axis=0))
     noise = np.sqrt((len(parts) - 1) / np.sum(1 / err**2, axis=0))
     widths = (bins.SIZE, 1) if members[0].along_x else (1, bins.SIZE)
-    return float(np.mean([excess(each, noise, widths) for each in deviation]))
+    return float(np.median([excess(each, noise, widths) for each in deviation]))
 
 
 def excess(image: np.ndarray, err: np.ndarray, widths: tuple[float, float]) -> float:

@@ -15,7 +15,10 @@ from wfssbkg.run.parallel import Workers
 
 # An eighth of a frame; fixed, so that the result does not depend on the number of workers.
 TILE_ROWS = 255
-_MOST = 1.5  # as it turned out on simulated archives
+# The error of a finished pixel grows with the uncertainty of the combined one to this power, on
+# simulated archives: denoising takes what is noisier from around, and exposures have errors in
+# common.
+_GROWTH = 0.75
 
 
 def finish(workers: Workers, settings: Finalize, combined: Background) -> Background:
@@ -88,15 +91,12 @@ def _uncertainty(err: np.ndarray, left: float, systematic: float) -> np.ndarray:
     The uncertainty of a finished background, from that of the combined one, `err`.
 
     `left` is the share of the noise that denoising leaves, `systematic` the error that many pixels
-    share: where fewer exposures count, it grows as the noise does. Both are at least those of a
-    typical pixel, since many exposures have errors in common as well, and at most `_MOST` times
-    that, since denoising takes what is noisier from around. So has a filled pixel, where `err` is
-    NaN.
+    share. Where fewer exposures count, both grow (`_GROWTH`). A filled pixel, where `err` is NaN,
+    has those of a typical one: most are alone, and known from their surroundings.
     """
     typical = np.nanmedian(err)
-    most = _MOST * typical
-    noise = np.where(np.isnan(err), most, np.clip(err, typical, most))
-    return noise * np.hypot(left, systematic / typical)
+    relative = np.where(np.isnan(err), 1, err / typical)
+    return relative**_GROWTH * np.hypot(left * typical, systematic)
 
 
 def scaled(smooth: np.ndarray, err: np.ndarray, background: Background) -> Background:
