@@ -66,7 +66,8 @@ def mask_combination(run: Run, folder: Folder) -> None:
         combination.remove_rates(table, folder, done + wanted)
     if wanted:
         combination.keep_flat(run, folder, table)
-    messages.warn(up_to_date.outdated(folder, table))
+    left = "makeBackgrounds.py and finalizeBackgrounds.py"
+    messages.warn(up_to_date.outdated(folder, table, left))
 
 
 def report_fractions(table: Table) -> None:

@@ -122,6 +122,9 @@ def speed(table: Table, sample: sets.Sample, options: argparse.Namespace) -> Fol
     disk = max(peaks) / len(names)
     side = f" ({options.npix} px)" if options.npix != archive.optics.FULL_FRAME else ""
     table.row(f"disk, MB per exposure{side}", f"{disk:.1f}", f"<= {MOST_MB:g}", disk <= MOST_MB)
+    made = [folder.background, folder.flat, folder.finished, folder.finished_unflat]
+    size = sum(path.stat().st_size for path in made) / 1e6
+    table.row(f"disk, MB per combination{side}", f"{size:.0f}")
     return folder
 
 

@@ -33,8 +33,8 @@ def rebuilding_config(path: Path) -> str:
     settings["mask"]["crds_context"] = contexts[-1] or None
     settings["finalize"]["author"] = header["AUTHOR"]  # another one may have been noted since
     words = [
-        f"Makes {header['FILENAME']} again, which WFSSBackgrounds {header['WFSSBKG']} made of an "
-        f"archive query of {header['QDATE']} UTC. Its HISTORY names the versions of all software.",
+        f"Makes {header['FILENAME']} again, which WFSSBackgrounds {header['WFSSBKG']} made of a "
+        f"query of {header['QDATE']} UTC. Its HISTORY names the versions of all software.",
         "The list of exposures stands for the rules that led to it: "
         + ", ".join(f"{name} = {json.dumps(value)}" for name, value in rules.items()),
     ]

@@ -76,12 +76,12 @@ def test_a_month_later_only_what_is_new_is_done(archive, growing, finished, tmp_
         )
         output = run_all(site, config, SCRIPTS[:1])["queryData.py"]
         assert "2 downloaded" in output
-        assert "background.fits is out of date: 2 new exposures" in output
+        assert "background.fits is out of date (exposures since: 2 new" in output
         # The old background is still usable, but a message says that it is out of date.
-        assert "2 new exposures" in run_all(site, config, SCRIPTS[3:])["finalizeBackgrounds.py"]
+        assert "since: 2 new" in run_all(site, config, SCRIPTS[3:])["finalizeBackgrounds.py"]
         output = run_all(site, config, SCRIPTS[1:2])["makeMask.py"]
         assert f"2 masked, {len(before)} were masked already" in output
-        assert "background.fits is out of date: 2 new exposures" in output
+        assert "background.fits is out of date (exposures since: 2 new" in output
         output = run_all(site, config, SCRIPTS[2:])
     after = times(folder, "*_masked.fits")
     assert len(after) == len(before) + 2

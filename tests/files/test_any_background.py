@@ -48,7 +48,7 @@ def test_a_file_of_one_image_has_the_flat_field_out(tmp_path, place):
     assert len(read.components.maps) == 0
     np.testing.assert_allclose(read.image, IMAGE / np.median(IMAGE[SCIENCE]), rtol=1e-5)
     told = background.check_fits(read, header(), GR150C)
-    assert told == f"WARNING: {path.name} does not tell its FILTER, PUPIL, S_CLNFNS"
+    assert told.startswith(f"WARNING: {path.name} does not tell its FILTER, PUPIL, S_CLNFNS: ")
 
 
 def test_a_reference_file_has_the_flat_field_in_and_flags(tmp_path):

@@ -72,6 +72,7 @@ def test_an_archive_that_becomes_mixed_is_masked_again(scripts, place, archives,
     shutil.copy(archives / "some" / exposures(1)[0].filename, own_rates)
     said = scripts(own_rates, "queryData.py", "makeMask.py")
     assert "1 of 4 exposures was cleaned of 1/f noise in stage 1: the others are" in said
+    assert "3 of these, 3 of your own among them, would have to be cleaned" in said
     assert "4 masked" in said
     assert masked(place) == [(None, "COMPLETE")] + [("absent", "COMPLETE")] * 3
 

@@ -15,13 +15,14 @@ from wfssbkg.query.download import Wanted
 def test_the_costs_are_those_that_the_documentation_has_measured():
     text = (ROOT / "docs" / "method.md").read_text()
     (disk,) = re.findall(r"\| disk, MB per exposure beyond its rate file \| ([\d.]+) \|", text)
+    (once,) = re.findall(r"\| disk, MB per combination \| (\d+) \|", text)
     times = [
         re.search(rf"\| {name}[^|]*\| [\d.]+ / ([\d.]+) = ", text)[1]
         for name in ("masks", "combination", "finish")
     ]
     number, cores = re.search(r"on the same (\d+) exposures", text), "both cores"
-    assert [float(disk), *map(float, times)] == [
-        dry_run.MADE_MB, dry_run.MASK_S, dry_run.COMBINE_S, dry_run.FINISH_S,
+    assert [float(disk), float(once), *map(float, times)] == [
+        dry_run.MADE_MB, dry_run.MADE_ONCE_MB, dry_run.MASK_S, dry_run.COMBINE_S, dry_run.FINISH_S,
     ]  # fmt: skip
     assert int(number[1]) == dry_run.MEASURED_EXPOSURES
     assert cores in text

@@ -68,7 +68,10 @@ def test_cleaned_exposures_take_backgrounds_of_cleaned_ones_only(
     else:
         of["S_CLNFNS"] = of_exposure
     if of_background == "absent":
-        assert "does not tell its S_CLNFNS" in background.check_fits(read, of, GR150C)
+        other = "not cleaned" if of_exposure == "COMPLETE" else "cleaned"
+        told = background.check_fits(read, of, GR150C)
+        assert "does not tell its S_CLNFNS: it may be for exposures" in told
+        assert f"whose 1/f noise was {other}" in told
     elif (of_exposure == "COMPLETE") == (of_background == "COMPLETE"):
         assert background.check_fits(read, of, GR150C) == ""
     else:

@@ -11,7 +11,7 @@ import numpy as np
 from astropy.table import Table
 
 from wfssbkg.config import Config
-from wfssbkg.files.exposure_table import ACCEPTED, EXCLUDED
+from wfssbkg.files.exposure_table import ACCEPTED, EXCLUDED, is_downloaded
 
 COMPLETE, ABSENT = "COMPLETE", "absent"  # what S_CLNFNS says of an exposure that was cleaned; none
 KEYWORD_BEFORE = "S1CLNFNS"  # what S_CLNFNS was, in the masked exposures that makeMask.py cleaned
@@ -92,7 +92,17 @@ def in_words(table: Table, setting: str, kind: str) -> str:
         done = ": the others are cleaned too" if number else ": all are cleaned now"
     else:
         done = ""
-    return f"{found} cleaned of 1/f noise in stage 1{done} (mask.flicker_noise: {setting})"
+    words = f"{found} cleaned of 1/f noise in stage 1{done} (mask.flicker_noise: {setting})"
+    if kind == UNCLEANED or setting == CLEANED or number == total:
+        return words
+    others = could_be_used(table) & ~cleaned(table)
+    own = sum(not is_downloaded(row) for row in table[others])
+    mine = f", {own} of your own among them," * bool(own)
+    return (
+        f"{words}. The background will be for cleaned exposures: {total - number} of these{mine} "
+        f"would have to be cleaned before it can be subtracted. mask.flicker_noise: {UNCLEANED} "
+        "makes the one that they need as they are"
+    )
 
 
 def of_background(accepted: Table, kind: str) -> str:

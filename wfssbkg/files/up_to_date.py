@@ -172,10 +172,14 @@ def check(
     return outdated(folder, exposure_table.read(folder.table))
 
 
-def outdated(folder: Folder, table: Table) -> str:
+def outdated(
+    folder: Folder,
+    table: Table,
+    run: str = "makeMask.py, makeBackgrounds.py and finalizeBackgrounds.py",
+) -> str:
     """Why a combined background is out of date, in words; empty if it is not, or is not there.
 
-    `table` is the exposure table as it is now.
+    `table` is the exposure table as it is now, `run` names the scripts that are left to do.
     """
     try:
         made_of = exposure_table.read(folder.background)
@@ -191,12 +195,14 @@ def outdated(folder: Folder, table: Table) -> str:
     }
     again = [name for name in same if not is_no_older(folder.background, [folder.masked(name)])]
     changed = len(still) - len(same)
-    return (now != then or changed > 0 or bool(again)) * (
-        f"{folder.background} is out of date: {len(now - then)} new exposures since, "
-        f"{len(then - now)} are no longer used, {changed} reprocessed since, "
-        f"{len(again)} masked again. Run makeMask.py, makeBackgrounds.py and "
-        "finalizeBackgrounds.py"
-    )
+    numbers = {
+        "new": len(now - then),
+        "no longer used": len(then - now),
+        "reprocessed": changed,
+        "masked again": len(again),
+    }
+    told = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
+    return told and f"{folder.background} is out of date (exposures since: {told}). Run {run}"
 
 
 def judged(table: Table) -> set[str]:

@@ -96,7 +96,7 @@ def _history(
         f"Made by WFSSBackgrounds {__version__} on {datetime.now(UTC):%Y-%m-%dT%H:%M:%S} UTC",
         f"of {len(accepted)} exposures of {first} to {last},",
         f"programmes {', '.join(sorted(set(accepted['program'])))};",
-        f"archive query of {inputs.meta['QDATE']} UTC; the table EXPOSURES lists them.",
+        f"query of {inputs.meta['QDATE']} UTC; the table EXPOSURES lists them.",
         flicker_noise.of_background(accepted, settings["mask.flicker_noise"]) + ".",
         f"CRDS context {used['CRDS_CTX']}, flat field {used['R_FLAT']}",
     ]

@@ -13,13 +13,14 @@ from wfssbkg.files.exposure_table import ACCEPTED, FAILED
 from wfssbkg.query.download import Wanted, size_in_words
 
 # As measured on full frames: docs/method.md, "How large and how fast". A test compares them.
-MADE_MB = 50.9  # for each exposure, beyond its rate file
+MADE_MB = 50.8  # for each exposure, beyond its rate file
+MADE_ONCE_MB = 189  # for each combination
 MEASURED_EXPOSURES, MEASURED_CORES = 24, 2
-MASK_S, COMBINE_S, FINISH_S = 21.3, 13.8, 11.9  # for so many exposures, on so many cores
+MASK_S, COMBINE_S, FINISH_S = 17.2, 42.8, 15.7  # for so many exposures, on so many cores
 CAVEAT = (
     "disk and time are as measured on simulated full frames (docs/method.md). Not counted are the "
-    "download,\nthe cleaning of 1/f noise, and compareBackgrounds.py. Once the headers of the "
-    "exposures are there,\nthey may tell that some have to be left out"
+    "download,\nthe cleaning of 1/f noise, compareBackgrounds.py and subtractBackgrounds.py. Once "
+    "the headers of the\nexposures are there, they may tell that some have to be left out"
 )
 
 
@@ -38,7 +39,7 @@ class Costs(NamedTuple):
     def describe(self) -> str:
         """A line each for the download, the disk and the time."""
         unknown = f", and {self.unknown_sizes} of unknown size" * bool(self.unknown_sizes)
-        made = self.accepted * MADE_MB * 1e6
+        made = (self.accepted * MADE_MB + self.combinations * MADE_ONCE_MB) * 1e6
         each = (MASK_S + COMBINE_S) / MEASURED_EXPOSURES
         seconds = self.accepted * each + self.combinations * FINISH_S
         return (

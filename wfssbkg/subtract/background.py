@@ -49,7 +49,11 @@ def check_fits(background: Background, header: fits.Header, combination: Combina
             "or name it with --background"
         )
     missing = [key for key in ("FILTER", "PUPIL", "S_CLNFNS") if key not in told]
-    return f"WARNING: {name} does not tell its {', '.join(missing)}" if missing else ""
+    warning = f"WARNING: {name} does not tell its {', '.join(missing)}" if missing else ""
+    if "S_CLNFNS" in missing:
+        warning += ": it may be for exposures whose 1/f noise was "
+        warning += "not cleaned, as this one's was" if cleaned else "cleaned, as this one's was not"
+    return warning
 
 
 def model(
