@@ -13,7 +13,7 @@ from tests import sky
 from tests.conftest import Archive
 from wfssbkg.combine import background, selection
 from wfssbkg.config import read
-from wfssbkg.files import exposure_table, flicker_noise
+from wfssbkg.files import exposure_table, flat_field, flicker_noise
 from wfssbkg.layout import Combination, Folder
 from wfssbkg.run.parallel import Workers
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.soak
 
 @pytest.fixture(scope="module", params=sets.BOTH)
 def masked(request, tmp_path_factory):
-    """The masked exposures of six fields with two dithers each: their config and their folder."""
+    """The masked exposures of six fields with two dithers each: config, folder, dark residuals."""
     place, (grating, name) = tmp_path_factory.mktemp("full"), request.param.split("-")
     options = {"fields": 6, "dithers": 2, "effects": sets.EVERYTHING}
     chosen = simulator.accuracy_exposures(11, grating, name, **options)
@@ -39,18 +39,22 @@ def masked(request, tmp_path_factory):
         done = used.run(script, config)
         assert done.returncode == 0, done.stdout + done.stderr
     settings = read(config)
-    return settings, Folder(Combination(grating, name), settings.working_directory, place)
+    folder = Folder(Combination(grating, name), settings.working_directory, place)
+    return settings, folder, {folder.masked(x.filename).name: x.effects.pedestal for x in chosen}
 
 
 def combined(masked, place, pattern):
-    """The background of masked exposures times a pattern, and the names of those in it."""
-    config, folder = masked
+    """The background of exposures whose light is multiplied, and the names of those in it."""
+    config, folder, darks = masked
     there = Folder(folder.combination, place / "work", place)
     there.path.mkdir(parents=True)
+    inverse = flat_field.inverse(folder.flat, slice(None), (NPIX, NPIX))
+    shutil.copy(folder.flat, there.flat)
     for path in folder.path.glob("*_masked.fits"):
         with fits.open(path) as hdus:
-            for name in ("SCI", "ERR"):
-                hdus[name].data = (hdus[name].data * pattern).astype(np.float32)
+            dark = darks[path.name] * inverse  # is no light
+            hdus["SCI"].data = ((hdus["SCI"].data - dark) * pattern + dark).astype(np.float32)
+            hdus["ERR"].data = (hdus["ERR"].data * pattern).astype(np.float32)
             hdus.writeto(there.path / path.name)
     table = exposure_table.read(folder.table)
     config = flicker_noise.settled(config, table)

@@ -182,9 +182,13 @@ def verdict(
     told = ", ".join(f"{name} {_in_words(change)}" for name, change in changes.items())
     if OUT in known:
         return Verdict(word, f"than {reference}: {told}")
-    own = f"than {reference} on the exposures it was made of: {told}"
-    # These it fits better than the truth does, so that only the contrary says something.
-    return Verdict("not compared", f"{word} {own}") if word == "better" else Verdict(word, own)
+    # It fits the exposures it was made of better than the truth does.
+    own = "on the exposures it was made of"
+    if word == "better":
+        return Verdict(
+            "not compared", f"{own} it looks better than {reference}, as it has to: {told}"
+        )
+    return Verdict(word, f"than {reference} {own}: {told}")
 
 
 def _measures(row: Mapping[str, float]) -> dict[str, float]:
